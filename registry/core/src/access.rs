@@ -1,0 +1,292 @@
+//! Who may do what: roles, grants and the one function that decides.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ChannelName, Format, PackagePattern, SubjectName};
+
+/// What a request does to a package or to a channel. Every route names one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Action {
+    /// Look at indexes and download files.
+    Read,
+    /// Add files.
+    Publish,
+    /// Replace a file by another of the same name, yank, delete.
+    Remove,
+    /// Change the channel itself.
+    Administer,
+}
+
+impl Action {
+    /// The name in logs and in the audit.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Publish => "publish",
+            Self::Remove => "remove",
+            Self::Administer => "administer",
+        }
+    }
+}
+
+/// What a grant gives. Each role holds all that the one before it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Role {
+    /// May read.
+    Reader,
+    /// May also publish.
+    Publisher,
+    /// May also yank, delete and replace.
+    Maintainer,
+    /// May also change the channel.
+    Owner,
+}
+
+impl Role {
+    /// Whether the role includes the action.
+    pub const fn includes(self, action: Action) -> bool {
+        match action {
+            Action::Read => true,
+            Action::Publish => self as u8 >= Self::Publisher as u8,
+            Action::Remove => self as u8 >= Self::Maintainer as u8,
+            Action::Administer => self as u8 >= Self::Owner as u8,
+        }
+    }
+
+    /// The name in resources and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reader => "Reader",
+            Self::Publisher => "Publisher",
+            Self::Maintainer => "Maintainer",
+            Self::Owner => "Owner",
+        }
+    }
+}
+
+/// To whom a grant is given.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind", content = "name")]
+pub enum Subject {
+    /// Everybody, logged in or not.
+    Anonymous,
+    /// Everybody who is logged in.
+    Authenticated,
+    /// One user.
+    User(SubjectName),
+    /// Everybody in a group.
+    Group(SubjectName),
+}
+
+impl Subject {
+    fn covers(&self, principal: &Principal) -> bool {
+        match (self, principal) {
+            (Self::Anonymous, _) | (Self::Authenticated, Principal::User { .. }) => true,
+            (Self::User(name), Principal::User { name: user, .. }) => name == user,
+            (Self::Group(name), Principal::User { groups, .. }) => groups.contains(name),
+            (_, Principal::Anonymous) => false,
+        }
+    }
+}
+
+/// Where a grant came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GrantSource {
+    /// A resource: only Git may change it.
+    Resource,
+    /// An API of a protocol.
+    Api,
+}
+
+/// Gives some subjects a role over some packages of one channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// To whom.
+    pub subjects: Vec<Subject>,
+    /// What they may.
+    pub role: Role,
+    /// Over which packages; a grant that names none of them covers all.
+    pub packages: Vec<PackagePattern>,
+    /// Packages that the grant does not cover after all.
+    pub except: Vec<PackagePattern>,
+    /// Who may change it.
+    pub source: GrantSource,
+}
+
+impl Grant {
+    fn covers_package(&self, package: Option<&str>) -> bool {
+        match package {
+            // A question about the channel as a whole: may the caller do this to any package of it?
+            None => true,
+            Some(name) => {
+                (self.packages.is_empty() || self.packages.iter().any(|pattern| pattern.matches(name)))
+                    && !self.except.iter().any(|pattern| pattern.matches(name))
+            }
+        }
+    }
+
+    /// Whether this grant covers every package of the channel.
+    fn covers_all_packages(&self) -> bool {
+        self.except.is_empty()
+            && (self.packages.is_empty() || self.packages.iter().any(|pattern| pattern.as_str() == "*"))
+    }
+}
+
+/// Who is asking, as far as the decision needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Principal {
+    /// Nobody in particular.
+    Anonymous,
+    /// Somebody with a name.
+    User {
+        /// The account.
+        name: SubjectName,
+        /// The groups that the account is in.
+        groups: Vec<SubjectName>,
+        /// An admin of the registry may do everything on every channel.
+        admin: bool,
+        /// What the credential is narrowed to, if it is a token.
+        scope: Option<TokenScope>,
+    },
+}
+
+/// What a token narrows its owner's rights to. A token never gives a right that its owner lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenScope {
+    /// Channels, as `format/name` patterns; none means all.
+    #[serde(default)]
+    pub channels: Vec<PackagePattern>,
+    /// Packages; none means all.
+    #[serde(default)]
+    pub packages: Vec<PackagePattern>,
+    /// The highest role that the token carries.
+    pub role: Role,
+}
+
+impl TokenScope {
+    fn admits(&self, format: Format, channel: &ChannelName, action: Action, package: Option<&str>) -> bool {
+        self.role.includes(action)
+            && (self.channels.is_empty() || {
+                let full_name = format!("{format}/{channel}");
+                self.channels.iter().any(|pattern| pattern.matches(&full_name))
+            })
+            && package.is_none_or(|name| {
+                self.packages.is_empty() || self.packages.iter().any(|pattern| pattern.matches(name))
+            })
+    }
+}
+
+/// The answer of [`decide`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision<'a> {
+    /// Allowed: by this grant, or because the principal is an admin.
+    Allowed(Option<&'a Grant>),
+    /// Not allowed.
+    Denied,
+}
+
+impl Decision<'_> {
+    /// Whether the request may go on.
+    pub const fn is_allowed(self) -> bool {
+        matches!(self, Self::Allowed(_))
+    }
+}
+
+/// Decides whether `principal` may do `action` to `package` of a channel that has these grants.
+///
+/// With no package the question is about the channel: whether the action is allowed on at least one package
+/// (reading the list of projects, opening an upload whose name is not known yet). [`Action::Administer`] is
+/// given only by grants over the whole channel. Who presents a narrow token may at least do what anybody may.
+pub fn decide<'a>(
+    grants: &'a [Grant],
+    principal: &Principal,
+    format: Format,
+    channel: &ChannelName,
+    action: Action,
+    package: Option<&str>,
+) -> Decision<'a> {
+    if let Principal::User { admin, scope, .. } = principal {
+        if scope.as_ref().is_some_and(|scope| !scope.admits(format, channel, action, package)) {
+            return decide(grants, &Principal::Anonymous, format, channel, action, package);
+        }
+        if *admin {
+            return Decision::Allowed(None);
+        }
+    }
+    grants
+        .iter()
+        .find(|grant| {
+            grant.role.includes(action)
+                && grant.subjects.iter().any(|subject| subject.covers(principal))
+                && grant.covers_package(package)
+                && (action != Action::Administer || grant.covers_all_packages())
+        })
+        .map_or(Decision::Denied, |grant| Decision::Allowed(Some(grant)))
+}
+
+/// The packages of a channel that a principal may read: what a list of packages is filtered by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readable {
+    /// All of them.
+    All,
+    /// Those that a filter lets through.
+    Some(ReadFilter),
+}
+
+/// Packages that are readable by some grant, and within a token's scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadFilter {
+    /// Of the grants that cover the principal: patterns (none: all packages) and exceptions.
+    granted: Vec<(Vec<PackagePattern>, Vec<PackagePattern>)>,
+    /// What anybody may read, whatever the scope of a token.
+    anonymous: Vec<(Vec<PackagePattern>, Vec<PackagePattern>)>,
+    /// The scope of a token; none: no limit.
+    scope: Vec<PackagePattern>,
+}
+
+impl ReadFilter {
+    /// Whether the package is readable.
+    pub fn admits(&self, package: &str) -> bool {
+        let any = |patterns: &[PackagePattern]| patterns.iter().any(|pattern| pattern.matches(package));
+        let covered = |grants: &[(Vec<PackagePattern>, Vec<PackagePattern>)]| {
+            grants.iter().any(|(packages, except)| (packages.is_empty() || any(packages)) && !any(except))
+        };
+        covered(&self.anonymous) || (covered(&self.granted) && (self.scope.is_empty() || any(&self.scope)))
+    }
+
+    /// A text that is the same for filters that let the same packages through by the same rules.
+    pub fn fingerprint(&self) -> String {
+        format!("{:?}", (&self.granted, &self.anonymous, &self.scope))
+    }
+}
+
+/// What of a channel with these grants the principal may read. Agrees with [`decide`] for every package.
+pub fn readable(grants: &[Grant], principal: &Principal, format: Format, channel: &ChannelName) -> Readable {
+    let covering = |principal: &Principal| -> Vec<&Grant> {
+        grants.iter().filter(|grant| grant.subjects.iter().any(|subject| subject.covers(principal))).collect()
+    };
+    let anonymous = covering(&Principal::Anonymous);
+    let (admin, scope) = match principal {
+        Principal::Anonymous => (false, None),
+        Principal::User { admin, scope, .. } => (*admin, scope.as_ref()),
+    };
+    let admitted = scope.is_none_or(|scope| scope.admits(format, channel, Action::Read, None));
+    let granted = if admitted && !admin { covering(principal) } else { Vec::new() };
+    let scope = scope.map(|scope| scope.packages.clone()).unwrap_or_default();
+    let all = |grants: &[&Grant]| grants.iter().any(|grant| grant.covers_all_packages());
+    if all(&anonymous) || (scope.is_empty() && admitted && (admin || all(&granted))) {
+        return Readable::All;
+    }
+    let patterns = |grants: Vec<&Grant>| {
+        grants.into_iter().map(|grant| (grant.packages.clone(), grant.except.clone())).collect::<Vec<_>>()
+    };
+    let mut granted = patterns(granted);
+    if admin && admitted {
+        granted.push((Vec::new(), Vec::new()));
+    }
+    Readable::Some(ReadFilter { granted, anonymous: patterns(anonymous), scope })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn user(name: &str, groups: &[&str]) -> Principal {
+    Principal::User {
+        name: name.parse().unwrap(),
+        groups: groups.iter().map(|group| group.parse().unwrap()).collect(),
+        admin: false,
+        scope: None,
+    }
+}
+
+fn grant(subjects: Vec<Subject>, role: Role, packages: &[&str], except: &[&str]) -> Grant {
+    Grant {
+        subjects,
+        role,
+        packages: packages.iter().map(|pattern| pattern.parse().unwrap()).collect(),
+        except: except.iter().map(|pattern| pattern.parse().unwrap()).collect(),
+        source: GrantSource::Resource,
+    }
+}
+
+fn allowed(grants: &[Grant], who: &Principal, action: Action, package: Option<&str>) -> bool {
+    let channel = ChannelName::parse(Format::PyPi, "dev").unwrap();
+    decide(grants, who, Format::PyPi, &channel, action, package).is_allowed()
+}
+
+#[test]
+fn nothing_is_allowed_without_a_grant() {
+    for action in [Action::Read, Action::Publish, Action::Remove, Action::Administer] {
+        assert!(!allowed(&[], &Principal::Anonymous, action, None));
+        assert!(!allowed(&[], &user("ada", &["dev"]), action, Some("x")));
+    }
+}
+
+#[test]
+fn any_grant_is_enough_and_except_takes_back_only_its_own() {
+    let ada = Subject::User("ada".parse().unwrap());
+    let grants = [
+        grant(vec![ada.clone()], Role::Publisher, &["acme-*"], &["acme-secret"]),
+        grant(vec![ada], Role::Reader, &["acme-secret"], &[]),
+    ];
+    let ada = user("ada", &[]);
+    assert!(allowed(&grants, &ada, Action::Publish, Some("acme-core")));
+    assert!(!allowed(&grants, &ada, Action::Publish, Some("acme-secret")));
+    assert!(allowed(&grants, &ada, Action::Read, Some("acme-secret")));
+    assert!(!allowed(&grants, &ada, Action::Remove, Some("acme-core")));
+    assert!(!allowed(&grants, &user("eve", &[]), Action::Read, Some("acme-core")));
+}
+
+#[test]
+fn anonymous_grants_hold_for_everybody_and_authenticated_ones_for_the_logged_in() {
+    let everybody = [grant(vec![Subject::Anonymous], Role::Reader, &[], &[])];
+    assert!(allowed(&everybody, &Principal::Anonymous, Action::Read, Some("x")));
+    assert!(allowed(&everybody, &user("ada", &[]), Action::Read, Some("x")));
+    let members = [grant(vec![Subject::Authenticated], Role::Reader, &[], &[])];
+    assert!(!allowed(&members, &Principal::Anonymous, Action::Read, Some("x")));
+    assert!(allowed(&members, &user("ada", &[]), Action::Read, Some("x")));
+}
+
+#[test]
+fn groups_give_and_a_channel_is_administered_only_by_a_grant_over_all_of_it() {
+    let team = Subject::Group("team".parse().unwrap());
+    let part = [grant(vec![team.clone()], Role::Owner, &["a*"], &[])];
+    let whole = [grant(vec![team], Role::Owner, &["*"], &[])];
+    let member = user("ada", &["team"]);
+    assert!(allowed(&part, &member, Action::Remove, Some("abc")));
+    assert!(!allowed(&part, &member, Action::Administer, None));
+    assert!(allowed(&whole, &member, Action::Administer, None));
+}
+
+#[test]
+fn a_token_narrows_even_an_admin() {
+    let scope = TokenScope {
+        channels: vec!["pypi/dev".parse().unwrap()],
+        packages: vec!["acme-*".parse().unwrap()],
+        role: Role::Publisher,
+    };
+    let bot = Principal::User { name: "bot".parse().unwrap(), groups: vec![], admin: true, scope: Some(scope) };
+    assert!(allowed(&[], &bot, Action::Publish, Some("acme-core")));
+    assert!(!allowed(&[], &bot, Action::Publish, Some("other")));
+    assert!(!allowed(&[], &bot, Action::Remove, Some("acme-core")));
+    let other = ChannelName::parse(Format::PyPi, "prod").unwrap();
+    assert!(!decide(&[], &bot, Format::PyPi, &other, Action::Read, Some("acme-core")).is_allowed());
+}
+
+#[test]
+fn a_narrow_token_takes_nothing_away_that_anybody_has() {
+    let scope = TokenScope { channels: vec!["pypi/other".parse().unwrap()], packages: vec![], role: Role::Reader };
+    let bot = Principal::User { name: "bot".parse().unwrap(), groups: vec![], admin: false, scope: Some(scope) };
+    let public = [grant(vec![Subject::Anonymous], Role::Reader, &[], &[])];
+    assert!(allowed(&public, &bot, Action::Read, Some("x")));
+    let internal = [grant(vec![Subject::Authenticated], Role::Reader, &[], &[])];
+    assert!(!allowed(&internal, &bot, Action::Read, Some("x")));
+}
+
+fn any_subject() -> impl Strategy<Value = Subject> {
+    prop_oneof![
+        Just(Subject::Anonymous),
+        Just(Subject::Authenticated),
+        Just(Subject::User("ada".parse().unwrap())),
+        Just(Subject::Group("team".parse().unwrap())),
+    ]
+}
+
+fn any_patterns() -> impl Strategy<Value = Vec<PackagePattern>> {
+    prop::collection::vec(prop::sample::select(vec!["*", "a*", "b*", "ab", "?b"]).prop_map(|p| p.parse().unwrap()), 0..3)
+}
+
+fn any_grant() -> impl Strategy<Value = Grant> {
+    (prop::collection::vec(any_subject(), 1..3), any_patterns(), any_patterns()).prop_map(|(subjects, packages, except)| {
+        Grant { subjects, role: Role::Reader, packages, except, source: GrantSource::Resource }
+    })
+}
+
+fn any_principal() -> impl Strategy<Value = Principal> {
+    let scope = (prop::sample::select(vec!["pypi/dev", "pypi/*", "conda/*"]), any_patterns()).prop_map(
+        |(channel, packages)| TokenScope { channels: vec![channel.parse().unwrap()], packages, role: Role::Reader },
+    );
+    let user = (prop::sample::select(vec!["ada", "eve"]), any::<bool>(), any::<bool>(), prop::option::of(scope)).prop_map(
+        |(name, in_team, admin, scope)| Principal::User {
+            name: name.parse().unwrap(),
+            groups: if in_team { vec!["team".parse().unwrap()] } else { vec![] },
+            admin,
+            scope,
+        },
+    );
+    prop_oneof![1 => Just(Principal::Anonymous), 6 => user]
+}
+
+proptest! {
+    /// A list shows exactly the packages whose pages may be read.
+    #[test]
+    fn the_filter_of_a_list_agrees_with_the_decision(
+        grants in prop::collection::vec(any_grant(), 0..4),
+        principal in any_principal(),
+    ) {
+        let channel = ChannelName::parse(Format::PyPi, "dev").unwrap();
+        let filter = readable(&grants, &principal, Format::PyPi, &channel);
+        for package in ["a", "ab", "b", "bb", "c"] {
+            let listed = match &filter {
+                Readable::All => true,
+                Readable::Some(filter) => filter.admits(package),
+            };
+            prop_assert_eq!(listed, allowed(&grants, &principal, Action::Read, Some(package)), "{}", package);
+        }
+    }
+}
