@@ -1,0 +1,51 @@
+//! The specs of `PackageRegistry` and `Channel` (group `granary.dev`, version `v1alpha1`) and the one validation
+//! that operator and server both call.
+//!
+//! A spec holds what somebody wrote: [`ChannelSpec`], [`PackageRegistrySpec`]. Texts with a grammar of their own
+//! stand in it as [`Raw`]. [`validate_channel`] and [`validate_registry`] read them once and return either the
+//! typed form ([`ValidChannel`], [`ValidRegistry`]) or every [`Problem`] at once, each with the path of the field.
+//!
+//! The server's config file is a `PackageRegistry` ([`read_registry`]), overridden by the environment
+//! ([`apply_environment`]). Channels come from YAML files ([`read_channels`], [`read_folder`]) or from Kubernetes.
+//! Nothing here opens a connection; the one function that reads a file is [`SecretSource::load`].
+
+mod bucket;
+mod channel;
+mod file;
+mod options;
+mod problem;
+mod registry;
+mod secret;
+mod validate;
+mod value;
+
+pub use bucket::{BucketName, BucketNameError, BucketNaming, BucketNamingError};
+pub use channel::{
+    BucketSpec, Channel, ChannelDownloads, ChannelLimits, ChannelSource, ChannelSpec, DeletionPolicy,
+    EncryptionSpec, EncryptionType, HostedSource, LifecycleSpec, NoSettings, ObjectMeta, Permission,
+    PyPiSettings, RegistryRef, Visibility,
+};
+pub use file::{
+    FileProblem, FileReading, FolderProblem, FolderReading, Located, RegistryFile, read_channels,
+    read_folder, read_registry,
+};
+pub use options::{OptionDoc, apply_environment, help_text, options, reference_page};
+pub use problem::Problem;
+pub use registry::{
+    AdminsSpec, CacheSpec, DatabaseSpec, InitialAdminSpec, JobsSpec, LimitsSpec, LogFormat, ObjectStoreSpec,
+    OutboundSpec, PackageRegistrySpec, ProxySpec, TelemetrySpec,
+};
+pub use secret::{Secret, SecretSource};
+pub use validate::{
+    Admins, BucketPlan, Cache, ChannelSettings, Database, Encryption, InitialAdmin, Jobs, Limits,
+    ObjectStore, Outbound, PasswordSource, Telemetry, ValidChannel, ValidRegistry, validate_channel,
+    validate_channel_spec, validate_registry,
+};
+pub use value::{ByteSize, Cidr, HttpUrl, ListenAddress, Raw, SchemaName, Value, ValueError};
+
+/// The API group of both resources.
+pub const GROUP: &str = "granary.dev";
+/// The version of both resources.
+pub const VERSION: &str = "v1alpha1";
+/// What stands as `apiVersion` in both resources.
+pub const API_VERSION: &str = "granary.dev/v1alpha1";

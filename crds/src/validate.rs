@@ -1,0 +1,15 @@
+//! The one validation: a spec as written becomes its typed form, or every problem at once.
+
+mod channel;
+mod registry;
+
+pub use channel::{
+    BucketPlan, ChannelSettings, Encryption, ValidChannel, validate_channel, validate_channel_spec,
+};
+pub use registry::{
+    Admins, Cache, Database, InitialAdmin, Jobs, Limits, ObjectStore, Outbound, PasswordSource, Telemetry,
+    ValidRegistry, validate_registry,
+};
+
+#[cfg(test)]
+mod tests;

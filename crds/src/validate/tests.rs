@@ -1,0 +1,239 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use granary_core::{ChannelName, Format, GrantSource, Role, Subject};
+use serde_json::json;
+
+use super::*;
+use crate::{ChannelSpec, PackageRegistrySpec, Problem, PyPiSettings, SecretSource};
+
+fn channel(spec: serde_json::Value) -> Result<ValidChannel, Vec<Problem>> {
+    let spec: ChannelSpec = serde_json::from_value(spec).expect("the spec has the right shape");
+    validate_channel_spec("main", Some("team"), &spec)
+}
+
+fn registry(spec: serde_json::Value) -> Result<ValidRegistry, Vec<Problem>> {
+    let spec: PackageRegistrySpec = serde_json::from_value(spec).expect("the spec has the right shape");
+    validate_registry(&spec)
+}
+
+fn paths(problems: &[Problem]) -> Vec<&str> {
+    problems.iter().map(|problem| problem.path.as_str()).collect()
+}
+
+#[test]
+fn the_least_channel_is_private_hosted_and_named_after_its_object() {
+    let valid = channel(json!({"format": "pypi"})).unwrap();
+    assert_eq!(valid.name, ChannelName::parse(Format::PyPi, "main").unwrap());
+    assert_eq!(valid.grants, []);
+    assert_eq!(valid.settings, ChannelSettings::default());
+    assert_eq!(valid.bucket.abort_incomplete_uploads_after_days, 2);
+    assert_eq!(validate_channel_spec("main", Some("team"), &ChannelSpec::new(Format::PyPi)).unwrap(), valid);
+}
+
+#[test]
+fn visibility_and_permissions_become_grants_of_the_resource() {
+    let valid = channel(json!({
+        "format": "pypi",
+        "visibility": "public",
+        "permissions": [
+            {"subjects": ["user:ada", "group:team"], "role": "Publisher", "packages": ["acme-*"], "except": ["acme-core"]},
+        ],
+    }))
+    .unwrap();
+    assert_eq!(valid.grants.len(), 2);
+    assert_eq!(
+        (&valid.grants[0].subjects[..], valid.grants[0].role),
+        (&[Subject::Anonymous][..], Role::Reader)
+    );
+    assert_eq!(valid.grants[1].subjects.len(), 2);
+    assert_eq!(valid.grants[1].except[0].as_str(), "acme-core");
+    assert!(valid.grants.iter().all(|grant| grant.source == GrantSource::Resource));
+    let internal = channel(json!({"format": "pypi", "visibility": "internal"})).unwrap();
+    assert_eq!(internal.grants[0].subjects, [Subject::Authenticated]);
+}
+
+#[test]
+fn settings_go_to_the_store_and_come_back() {
+    let valid = channel(json!({
+        "format": "pypi",
+        "title": "Main",
+        "description": "Line\nLine",
+        "pypi": {"allowOverwrite": true},
+        "downloads": {"redirect": true},
+        "limits": {"maxUploadSize": "2Gi"},
+    }))
+    .unwrap();
+    assert_eq!(valid.settings.max_upload_size, Some(2 << 30));
+    assert_eq!(valid.settings.pypi, PyPiSettings { allow_overwrite: true });
+    let stored = serde_json::to_value(&valid.settings).unwrap();
+    assert_eq!(serde_json::from_value::<ChannelSettings>(stored).unwrap(), valid.settings);
+    let newer = json!({"title": "Main", "unheardOf": 1});
+    assert_eq!(serde_json::from_value::<ChannelSettings>(newer).unwrap().title.as_deref(), Some("Main"));
+}
+
+#[test]
+fn the_bucket_is_the_named_one_or_made_from_the_channel() {
+    let naming = crate::BucketNaming::new("granary-", "").unwrap();
+    let named = channel(json!({"format": "pypi", "bucket": {"name": "old-wheels", "adopt": true}})).unwrap();
+    assert_eq!(named.bucket_name(&naming).as_str(), "old-wheels");
+    let made = channel(json!({"format": "pypi"})).unwrap();
+    assert_eq!(made.bucket_name(&naming).as_str(), "granary-pypi-main");
+    let kms =
+        channel(json!({"format": "pypi", "bucket": {"encryption": {"type": "aws:kms", "kmsKeyId": "k"}}}))
+            .unwrap();
+    assert_eq!(kms.bucket.encryption, Encryption::Kms { key_id: Some("k".to_owned()) });
+}
+
+#[test]
+fn all_problems_of_a_channel_are_told_at_once() {
+    let problems = channel(json!({
+        "registryRef": {"name": "Packages"},
+        "name": "a/b/c",
+        "format": "pypi",
+        "title": "two\nlines",
+        "conda": {},
+        "source": {"hosted": {}, "proxy": {"url": "https://upstream.example"}},
+        "limits": {"maxUploadSize": "much"},
+        "permissions": [
+            {"subjects": [], "role": "Reader"},
+            {"subjects": ["ada", "user:ada"], "role": "Reader", "packages": ["Acme_Tools", "*********"], "except": ["a.b"]},
+        ],
+        "bucket": {
+            "name": "Wheels",
+            "encryption": {"kmsKeyId": "k"},
+            "lifecycle": {"abortIncompleteUploadsAfterDays": 0},
+        },
+    }))
+    .unwrap_err();
+    assert_eq!(
+        paths(&problems),
+        [
+            "spec.registryRef.name",
+            "spec.name",
+            "spec.conda",
+            "spec.title",
+            "spec.limits.maxUploadSize",
+            "spec.source",
+            "spec.source.proxy",
+            "spec.permissions[0].subjects",
+            "spec.permissions[1].subjects[0]",
+            "spec.permissions[1].packages[0]",
+            "spec.permissions[1].packages[1]",
+            "spec.permissions[1].except[0]",
+            "spec.bucket.name",
+            "spec.bucket.encryption.kmsKeyId",
+            "spec.bucket.lifecycle.abortIncompleteUploadsAfterDays",
+        ]
+    );
+    let message = |path: &str| problems.iter().find(|problem| problem.path == path).unwrap().message.as_str();
+    assert!(message("spec.source.proxy").contains("not served yet"));
+    assert!(message("spec.permissions[1].packages[0]").contains("`acme-tools`"));
+    assert!(message("spec.permissions[1].subjects[0]").contains("user:NAME"));
+}
+
+#[test]
+fn a_channel_named_after_an_object_with_a_bad_name_says_so_there() {
+    let spec = ChannelSpec::new(Format::Conda);
+    let problems = validate_channel_spec("Main", None, &spec).unwrap_err();
+    assert_eq!(paths(&problems), ["metadata.name"]);
+}
+
+#[test]
+fn five_hundred_permissions_are_enough() {
+    let permission = json!({"subjects": ["anonymous"], "role": "Reader"});
+    assert!(channel(json!({"format": "pypi", "permissions": vec![permission.clone(); 500]})).is_ok());
+    let problems = channel(json!({"format": "pypi", "permissions": vec![permission; 501]})).unwrap_err();
+    assert_eq!(paths(&problems), ["spec.permissions"]);
+}
+
+#[test]
+fn an_empty_registry_has_its_documented_defaults() {
+    let valid = registry(json!({})).unwrap();
+    assert_eq!(valid.database, None);
+    assert_eq!(valid.limits.max_upload_size, 1 << 30);
+    assert_eq!(valid.backup_retention, Duration::from_hours(168));
+    assert_eq!(valid.listen.len(), 1);
+    assert_eq!(valid.trusted_proxies, []);
+}
+
+#[test]
+fn a_registry_of_every_part() {
+    let valid = registry(json!({
+        "database": {"urlFile": "/run/url", "directUrl": "postgresql://direct/db", "schema": "packages",
+                     "clientCertFile": "/c", "clientKeyFile": "/k"},
+        "objectStore": {"endpoint": "http://store:9000/", "accessKeyId": "id", "secretAccessKeyFile": "/run/key"},
+        "listen": ["[::]:8080", "unix:/run/g.sock?mode=660"],
+        "publicUrl": "https://packages.example",
+        "proxy": {"trusted": ["10.0.0.0/8"]},
+        "cache": {"maxSize": 0},
+        "admins": {"initial": {"name": "root", "passwordFile": "/run/password"}, "users": ["ada@example.org"]},
+    }))
+    .unwrap();
+    let database = valid.database.unwrap();
+    assert_eq!(database.url, SecretSource::File(PathBuf::from("/run/url")));
+    assert_eq!(database.migration_url().load().unwrap().expose(), "postgresql://direct/db");
+    assert_eq!(database.client_certificate, Some((PathBuf::from("/c"), PathBuf::from("/k"))));
+    let store = valid.object_store.unwrap();
+    assert_eq!(store.endpoint.unwrap().as_str(), "http://store:9000");
+    assert!(store.access_key.is_some());
+    assert_eq!(valid.cache.max_size, 0);
+    assert_eq!(valid.admins.initial.unwrap().password, PasswordSource::File(PathBuf::from("/run/password")));
+}
+
+#[test]
+fn all_problems_of_a_registry_are_told_at_once_and_without_secrets() {
+    let problems = registry(json!({
+        "database": {"url": "mysql://hunter2", "urlFile": "/x", "schema": "public", "maxConnections": 0, "clientCertFile": "/c"},
+        "objectStore": {"endpoint": "store:9000", "bucketPrefix": "Granary-", "accessKeyId": "hunter2"},
+        "listen": ["8080"],
+        "publicUrl": "packages.example",
+        "proxy": {"trusted": ["10.1.2.3/8"]},
+        "outbound": {"httpsProxy": "hunter2"},
+        "limits": {"requestTimeout": "30", "uploadBuffers": 0},
+        "backupRetention": "a week",
+        "admins": {"initial": {"passwordHash": "hunter2"}, "users": ["a b"]},
+        "jobs": {"collectEvery": "0s"},
+    }))
+    .unwrap_err();
+    assert_eq!(
+        paths(&problems),
+        [
+            "spec.database.url",
+            "spec.database.url",
+            "spec.database.schema",
+            "spec.database.maxConnections",
+            "spec.database.clientKeyFile",
+            "spec.objectStore.endpoint",
+            "spec.objectStore.bucketPrefix",
+            "spec.objectStore.secretAccessKey",
+            "spec.listen[0]",
+            "spec.publicUrl",
+            "spec.proxy.trusted[0]",
+            "spec.outbound.httpsProxy",
+            "spec.limits.requestTimeout",
+            "spec.limits.uploadBuffers",
+            "spec.backupRetention",
+            "spec.admins.initial.passwordHash",
+            "spec.admins.users[0]",
+            "spec.jobs.collectEvery",
+        ]
+    );
+    assert!(!format!("{problems:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_spec_that_is_printed_shows_no_secret() {
+    let spec: PackageRegistrySpec = serde_json::from_value(json!({
+        "database": {"url": "postgresql://u:hunter2@h/d"},
+        "objectStore": {"accessKeyId": "hunter2", "secretAccessKey": "hunter2"},
+        "outbound": {"httpsProxy": "http://u:hunter2@proxy:1"},
+        "admins": {"initial": {"passwordHash": "$argon2id$hunter2"}},
+    }))
+    .unwrap();
+    let printed =
+        format!("{spec:?} {} {:?}", serde_json::to_string(&spec).unwrap(), validate_registry(&spec).unwrap());
+    assert!(!printed.contains("hunter2"), "{printed}");
+}
