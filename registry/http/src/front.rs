@@ -1,0 +1,191 @@
+//! The front door: every request comes in here, gets its id, its span and its log line, and is handed to the
+//! route that answers it.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use http::header::HOST;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use opentelemetry::propagation::Extractor;
+use tracing::{Instrument, Span};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use uuid::Uuid;
+
+use crate::body::BodyLimits;
+use crate::credentials::{self, Carrier};
+use crate::listen::Peer;
+use crate::metrics::HttpMetrics;
+use crate::path::Query;
+use crate::pipeline::{Arrival, Services};
+use crate::proxy::{Origin, TrustedProxies};
+use crate::refusal::Refusal;
+use crate::routes::{Hosts, Lookup};
+use crate::{Body, RequestBody, RequestPath, respond};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// How the front door behaves.
+#[derive(Debug, Clone)]
+pub struct FrontSettings {
+    /// Whose forwarding headers are believed.
+    pub proxies: TrustedProxies,
+    /// How long a request's body may stand still.
+    pub body_idle: Duration,
+    /// Whether a span is opened for each request: only of use where traces are sent somewhere.
+    pub traces: bool,
+}
+
+/// Answers every request of the registry.
+#[derive(Debug)]
+pub struct Front {
+    hosts: Hosts<Arrival>,
+    services: Services,
+    carriers: Vec<Carrier>,
+    metrics: HttpMetrics,
+    settings: FrontSettings,
+}
+
+impl Front {
+    /// A front door before these routes. `carriers` are the ways of carrying a credential that protocols add.
+    pub fn new(
+        hosts: Hosts<Arrival>,
+        services: Services,
+        carriers: Vec<Carrier>,
+        metrics: HttpMetrics,
+        settings: FrontSettings,
+    ) -> Self {
+        Self { hosts, services, carriers, metrics, settings }
+    }
+
+    /// Every route, for those who want to enumerate them.
+    pub fn hosts(&self) -> &Hosts<Arrival> {
+        &self.hosts
+    }
+
+    /// Answers one request.
+    pub async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+        let begun = Instant::now();
+        let mut measured = self.metrics.begin(request.method());
+        let origin = self.settings.proxies.origin(peer, request.uri(), request.headers());
+        let id = request_id(request.headers());
+        let span = self.span(&request, &id);
+        let seen = Seen { method: request.method().clone(), path: request.uri().path().to_owned(), client: origin.client };
+        let (response, route) = self.dispatch(request, origin, &id).instrument(span).await;
+        let mut response = response;
+        let status = response.status();
+        if let Some(route) = &route {
+            measured.set_route(route);
+        }
+        measured.set_status(status);
+        log(&seen, &id, status, response.body().length(), begun.elapsed());
+        if let Ok(value) = HeaderValue::from_str(&id) {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
+        response.map(|body| body.observed(measured))
+    }
+
+    /// The answer, and the pattern of the route that gave it.
+    async fn dispatch(
+        &self,
+        request: Request<Incoming>,
+        origin: Origin,
+        id: &Arc<str>,
+    ) -> (Response<Body>, Option<Arc<str>>) {
+        let (parts, body) = request.into_parts();
+        let parsed = RequestPath::parse(parts.uri.path()).and_then(|path| Ok((path, Query::parse(parts.uri.query())?)));
+        let (path, query) = match parsed {
+            Ok(parsed) => parsed,
+            Err(error) => return (plain(&Refusal::bad_request(error.to_string())), None),
+        };
+        let found = match credentials::find(&parts.headers, &path, &self.carriers) {
+            Ok(found) => found,
+            Err(error) => return (plain(&Refusal::unauthorized(error.to_string())), None),
+        };
+        let path = found.path.unwrap_or(path);
+        let host = parts.uri.host().or_else(|| parts.headers.get(HOST)?.to_str().ok());
+        match self.hosts.table(host).find(&parts.method, &path) {
+            Lookup::Found(matched) => {
+                let limits = BodyLimits { max_bytes: u64::MAX, idle: self.settings.body_idle };
+                let arrival = Arrival {
+                    services: self.services.clone(),
+                    body: Mutex::new(RequestBody::new(body, &parts.headers, limits)),
+                    method: parts.method,
+                    path,
+                    query,
+                    headers: parts.headers,
+                    params: matched.params,
+                    credentials: found.credentials,
+                    origin,
+                    request_id: Arc::clone(id),
+                };
+                let route = Arc::clone(matched.route.pattern());
+                (matched.route.handler()(arrival).await, Some(route))
+            }
+            Lookup::MethodNotAllowed { allow } => (respond::method_not_allowed(&allow), None),
+            Lookup::NotFound => (plain(&Refusal::not_found("there is nothing at this path")), None),
+        }
+    }
+
+    fn span(&self, request: &Request<Incoming>, id: &str) -> Span {
+        if !self.settings.traces {
+            return Span::none();
+        }
+        let span = tracing::info_span!("request", method = %request.method(), request_id = id);
+        let parent = opentelemetry::global::get_text_map_propagator(|propagator| {
+            propagator.extract(&TraceHeaders(request.headers()))
+        });
+        // A parent that cannot be set leaves the span a root: nothing is lost but the link.
+        let _ = span.set_parent(parent);
+        span
+    }
+}
+
+/// What the log says of a request, beside its outcome. The query is left out: secrets have been seen in some.
+struct Seen {
+    method: http::Method,
+    path: String,
+    client: Option<std::net::IpAddr>,
+}
+
+fn log(seen: &Seen, id: &str, status: StatusCode, length: Option<u64>, took: Duration) {
+    tracing::info!(
+        target: "granary::request",
+        request_id = id,
+        method = %seen.method,
+        path = seen.path,
+        status = status.as_u16(),
+        bytes = length,
+        client = seen.client.map(tracing::field::display),
+        microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        "request"
+    );
+}
+
+/// The id that a proxy gave the request, where it is fit for a log, or a new one.
+fn request_id(headers: &HeaderMap) -> Arc<str> {
+    let fit = |text: &&str| {
+        (8..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
+    match headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(fit) {
+        Some(id) => id.into(),
+        None => Arc::from(&*Uuid::now_v7().simple().encode_lower(&mut Uuid::encode_buffer())),
+    }
+}
+
+/// A refusal of a request that has come to no protocol.
+fn plain(refusal: &Refusal) -> Response<Body> {
+    refusal.finish(respond::text(refusal.status, refusal.message.clone()))
+}
+
+struct TraceHeaders<'a>(&'a HeaderMap);
+
+impl Extractor for TraceHeaders<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(HeaderName::as_str).collect()
+    }
+}

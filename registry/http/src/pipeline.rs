@@ -1,0 +1,299 @@
+//! The way of a request: who is this, which channel, may they, and only then the handler.
+//!
+//! A protocol declares its routes through [`Protocol`], which puts this way in front of every handler: none can
+//! be reached past it. Errors come back as [`Refusal`]s and are given the protocol's own shape in one place.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use granary_core::{Action, ChannelName, Format, Principal, Readable, readable};
+use granary_identity::{Caller, Credential, Identity};
+use granary_splice::{Document, Encoding};
+use granary_store::{AuditEntry, Channel, Scope, Store};
+use http::{HeaderMap, HeaderValue, Method, Response, header};
+use serde_json::Value;
+
+use crate::path::Query;
+use crate::proxy::Origin;
+use crate::refusal::Refusal;
+use crate::routes::{Access, Params, Routes};
+use crate::{Body, EntityTag, FileResponse, RequestBody, RequestPath, encoding, index};
+
+/// How old the knowledge may be that a route relies on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// Everything committed before the request counts: for indexes and for all writes.
+    Now,
+    /// Up to a second old: for the bytes of files, which never change.
+    WithinASecond,
+}
+
+/// What the handlers of every protocol stand on.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// Postgres and S3.
+    pub store: Store,
+    /// Who is who.
+    pub identity: Identity,
+    /// What an upload may be where its channel says nothing, in bytes.
+    pub max_upload_size: u64,
+    /// How URLs begin when no proxy says otherwise.
+    pub public_url: Option<Arc<str>>,
+}
+
+/// A request that has found its route, and nothing more.
+#[derive(Debug)]
+pub struct Arrival {
+    /// What all requests share.
+    pub services: Services,
+    /// The method.
+    pub method: Method,
+    /// The path, decoded.
+    pub path: RequestPath,
+    /// What stood behind the question mark.
+    pub query: Query,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// What the route's variables matched.
+    pub params: Params,
+    /// The body, not yet read. In a mutex only so that a call can be shared while it is awaited.
+    pub body: Mutex<RequestBody>,
+    /// The credentials that were carried.
+    pub credentials: Vec<Credential>,
+    /// Where the request came from.
+    pub origin: Origin,
+    /// Names the request in logs and in the audit.
+    pub request_id: Arc<str>,
+}
+
+/// A request whose caller may go where they want to.
+#[derive(Debug)]
+pub struct Call {
+    /// The request.
+    pub arrival: Arrival,
+    /// Who sent it.
+    pub caller: Arc<Caller>,
+    /// The channel that the path names, if it names one.
+    channel: Option<Arc<Channel>>,
+}
+
+/// Gives a refusal the shape that the protocol's clients understand.
+pub type Shape = fn(&Refusal) -> Response<Body>;
+
+/// The routes of one protocol, each behind the common way.
+pub struct Protocol {
+    format: Format,
+    shape: Shape,
+    routes: Routes<Arrival>,
+}
+
+impl Protocol {
+    /// A protocol without routes.
+    pub const fn new(format: Format, shape: Shape) -> Self {
+        Self { format, shape, routes: Routes::new() }
+    }
+
+    /// Adds a route. `state` is what the protocol's handlers share.
+    #[must_use]
+    pub fn route<S, H, R>(
+        mut self,
+        method: Method,
+        pattern: &'static str,
+        access: Access,
+        freshness: Freshness,
+        state: &Arc<S>,
+        handler: H,
+    ) -> Self
+    where
+        S: Send + Sync + 'static,
+        H: Fn(Arc<S>, Call) -> R + Copy + Send + Sync + 'static,
+        R: Future<Output = Result<Response<Body>, Refusal>> + Send + 'static,
+    {
+        let (format, shape, state) = (self.format, self.shape, Arc::clone(state));
+        self.routes = self.routes.route(method, pattern, access, move |arrival: Arrival| {
+            let state = Arc::clone(&state);
+            async move {
+                let answer = match Call::admit(arrival, format, access, freshness).await {
+                    Ok(call) => handler(state, call).await,
+                    Err(refusal) => Err(refusal),
+                };
+                answer.unwrap_or_else(|refusal| refusal.finish(shape(&refusal)))
+            }
+        });
+        self
+    }
+
+    /// The routes, to be mounted.
+    pub fn into_routes(self) -> Routes<Arrival> {
+        self.routes
+    }
+}
+
+impl Arrival {
+    /// The body, to be read once; afterwards it is empty.
+    pub fn take_body(&mut self) -> RequestBody {
+        std::mem::take(self.body.get_mut().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Call {
+    /// Recognises the caller, finds the channel and checks what the route needs.
+    async fn admit(
+        mut arrival: Arrival,
+        format: Format,
+        access: Access,
+        freshness: Freshness,
+    ) -> Result<Self, Refusal> {
+        let services = arrival.services.clone();
+        let name = match arrival.params.get("channel") {
+            // A name that cannot be a channel's is treated as one that is absent.
+            Some(name) => Some(ChannelName::parse(format, name).ok()),
+            None => None,
+        };
+        let directory = services.store.directory();
+        // One question to the database for both scopes, as long as the channel is the one we remember.
+        let mut scopes = vec![Scope::REGISTRY];
+        scopes.extend(name.iter().flatten().filter_map(|name| directory.remembered_scope(format, name)));
+        refresh(&services.store, &scopes, freshness).await?;
+        let caller = services.identity.authenticate(&std::mem::take(&mut arrival.credentials)).await?;
+        let channel = match &name {
+            Some(Some(name)) => directory.find(format, name).await?,
+            _ => None,
+        };
+        if let Some(channel) = &channel
+            && !scopes.contains(&channel.scope)
+        {
+            refresh(&services.store, &[channel.scope], freshness).await?;
+        }
+        let call = Self { arrival, caller, channel };
+        match access {
+            Access::Open(_) => {}
+            Access::Channel(action) => call.check(action, None)?,
+            Access::Authenticated if call.caller.is_anonymous() => return Err(log_in()),
+            Access::Authenticated => {}
+            Access::Admin if call.caller.is_anonymous() => return Err(log_in()),
+            Access::Admin if !call.caller.is_admin() => {
+                return Err(Refusal::forbidden("only an admin of the registry may do this"));
+            }
+            Access::Admin => {}
+        }
+        Ok(call)
+    }
+
+    /// The channel that the path names. Routes with [`Access::Channel`] always have one.
+    pub fn channel(&self) -> Result<&Arc<Channel>, Refusal> {
+        self.channel.as_ref().ok_or_else(|| hidden(&self.caller))
+    }
+
+    /// Refuses unless the caller may do this to the package, or with `None` to some package of the channel.
+    ///
+    /// What the caller may not even read is as good as absent: a challenge for the anonymous, 404 for others.
+    pub fn check(&self, action: Action, package: Option<&str>) -> Result<(), Refusal> {
+        let channel = self.channel()?;
+        if channel.allows(&self.caller.principal, action, package) {
+            return Ok(());
+        }
+        if self.caller.is_anonymous() {
+            return Err(log_in());
+        }
+        if action == Action::Read || !channel.allows(&self.caller.principal, Action::Read, package) {
+            return Err(hidden(&self.caller));
+        }
+        let what = package.map_or_else(|| "this channel".to_owned(), |package| format!("{package} in this channel"));
+        Err(Refusal::forbidden(format!(
+            "{} may not {} {what}: ask an owner of {} for a grant",
+            self.caller.actor(),
+            action.as_str(),
+            channel.full_name()
+        )))
+    }
+
+    /// The largest upload to the channel, in bytes.
+    pub fn max_upload_size(&self) -> u64 {
+        let of_channel = self.channel.as_ref().and_then(|channel| channel.settings.max_upload_size);
+        of_channel.unwrap_or(self.arrival.services.max_upload_size)
+    }
+
+    /// How absolute URLs begin, without a slash at the end.
+    pub fn base_url(&self) -> String {
+        self.arrival.origin.base_url(self.arrival.services.public_url.as_deref())
+    }
+
+    /// What the audit remembers of this call.
+    pub fn audit_entry(&self, action: &'static str, package: Option<&str>, detail: Value) -> AuditEntry {
+        AuditEntry {
+            actor: self.caller.actor().to_owned(),
+            credential: self.caller.credential(),
+            address: self.arrival.origin.client.map(|address| address.to_string()),
+            action,
+            channel: self.channel.as_ref().map(|channel| channel.full_name()),
+            package: package.map(str::to_owned),
+            detail,
+            outcome: "done",
+            request_id: Some(self.arrival.request_id.to_string()),
+        }
+    }
+}
+
+async fn refresh(store: &Store, scopes: &[Scope], freshness: Freshness) -> Result<(), Refusal> {
+    match freshness {
+        Freshness::Now => store.revisions().refresh(scopes).await?,
+        Freshness::WithinASecond => store.revisions().refresh_if_older(scopes, Duration::from_secs(1)).await?,
+    }
+    Ok(())
+}
+
+fn log_in() -> Refusal {
+    Refusal::unauthorized("log in with a user name and a password or token")
+}
+
+/// The same answer for what is hidden and for what is absent.
+fn hidden(caller: &Caller) -> Refusal {
+    if caller.is_anonymous() { log_in() } else { Refusal::not_found("there is no such thing here for you") }
+}
+
+/// In the order in which we like to send them.
+const ENCODINGS: [Encoding; 3] = [Encoding::Zstd, Encoding::Gzip, Encoding::Identity];
+
+impl Call {
+    /// The response that carries an index document: encoded once for all, with its ETag, `304` where the client
+    /// has it already.
+    pub async fn index_response(
+        &self,
+        document: Document,
+        content_type: &'static str,
+    ) -> Result<Response<Body>, Refusal> {
+        let request = &self.arrival.headers;
+        let encoding = encoding::negotiate(request, &ENCODINGS);
+        index::encoded(&document, encoding).await.map_err(Refusal::internal)?;
+        let mut headers = HeaderMap::new();
+        headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+        if let Some(coding) = encoding.content_coding() {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
+        }
+        let anonymous = self.channel.as_ref().is_some_and(|channel| {
+            matches!(
+                readable(&channel.grants, &Principal::Anonymous, channel.format, &channel.name),
+                Readable::All
+            )
+        });
+        // Always asked for again, which a 304 makes cheap: what was published a moment ago is there.
+        let cache_control = if anonymous { "no-cache" } else { "private, no-cache" };
+        let response = FileResponse {
+            size: document.len(encoding),
+            etag: EntityTag::strong(document.etag(encoding).trim_matches('"')).ok(),
+            last_modified: None,
+            content_type: HeaderValue::from_static(content_type),
+            file_name: None,
+            cache_control: HeaderValue::from_static(cache_control),
+            headers,
+        };
+        let open = move |range: std::ops::Range<u64>| {
+            let length = range.end - range.start;
+            let body = Body::chunks(document.range(encoding, range), length);
+            async move { Ok::<_, Refusal>(body) }
+        };
+        response.respond::<_, _, Refusal>(&self.arrival.method, request, open).await
+    }
+}

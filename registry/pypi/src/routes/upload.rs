@@ -1,0 +1,305 @@
+//! Uploads, as twine, uv, poetry and flit send them: one form, whose file streams to the object store while it is
+//! hashed and its archive is read. Nothing is stored before everything about it has been checked.
+
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+use granary_core::{Action, Sha256};
+use granary_http::{Body, Call, Refusal, RequestBodyError, respond};
+use granary_store::objects::{StoredObject, Upload};
+use granary_store::{BlobId, Channel, DbError, PublishTx};
+use http::header::CONTENT_TYPE;
+use http::{Response, StatusCode};
+use multer::{Field, Multipart};
+use serde_json::{Value, json};
+
+use crate::format::{
+    ArchiveReader, CoreMetadata, DistributionFile, NormalizedName, Release, UploadForm, ValidForm,
+};
+use crate::state::{PyPi, list_document, project_document};
+
+/// What a form may hold beside its file, in bytes.
+const FORM_ALLOWANCE: u64 = 32 << 20;
+
+/// Publishes one file.
+pub(super) async fn upload(state: Arc<PyPi>, mut call: Call) -> Result<Response<Body>, Refusal> {
+    let received = Received::read(&state, &mut call).await?;
+    let release = received.release;
+    let project = release.metadata.name.normalized();
+    call.check(Action::Publish, Some(project.as_str()))?;
+    let channel = Arc::clone(call.channel()?);
+    let replaced = match standing(&state, &call, &channel, &release).await? {
+        Standing::Same => return Ok(respond::empty(StatusCode::OK)),
+        Standing::Free => false,
+        Standing::Replaceable => true,
+    };
+    let stored = received.upload.finish().await?;
+    match publish(&state, &call, &channel, &release, &stored, replaced).await? {
+        Published::Done => {
+            let package = project.as_str().into();
+            state.store.usage().uploaded(channel.scope, &package, &release.filename.as_str().into());
+            Ok(respond::empty(StatusCode::OK))
+        }
+        // Another upload of this name was quicker: ours is judged beside it, and its object is given up.
+        Published::Overtaken => {
+            state.store.doom(&stored).await?;
+            match standing(&state, &call, &channel, &release).await? {
+                Standing::Same => Ok(respond::empty(StatusCode::OK)),
+                Standing::Free | Standing::Replaceable => {
+                    Err(Refusal::conflict(format!("{} is being uploaded by somebody else", release.filename)))
+                }
+            }
+        }
+    }
+}
+
+/// A form that was read to its end and holds together. Its bytes are with the object store, not yet an object.
+struct Received {
+    release: Release,
+    upload: Upload,
+}
+
+/// The file of a form, as its bytes pass.
+struct Passing {
+    filename: String,
+    archive: ArchiveReader,
+    upload: Upload,
+}
+
+impl Received {
+    async fn read(state: &PyPi, call: &mut Call) -> Result<Self, Refusal> {
+        let mut multipart = multipart(call)?;
+        let (mut form, mut passing) = (UploadForm::new(), None);
+        let limit = call.max_upload_size();
+        let bucket = Arc::clone(&call.channel()?.bucket);
+        while let Some(field) = multipart.next_field().await.map_err(form_refusal)? {
+            let name = field.name().unwrap_or_default().to_owned();
+            match (name.as_str(), field.file_name()) {
+                ("content", Some(_)) if passing.is_some() => {
+                    return Err(Refusal::bad_request("the form has two fields named content"));
+                }
+                ("content", Some(filename)) => {
+                    let file = form.file_hint(filename).map_err(bad_request)?;
+                    let upload = state.store.uploads().begin(&bucket, limit).await;
+                    let start = Passing {
+                        filename: filename.to_owned(),
+                        archive: ArchiveReader::new(&file),
+                        upload,
+                    };
+                    passing = Some(start.pass(field).await?);
+                }
+                // Detached signatures have not been of use to anybody for years; they are read and dropped.
+                (_, Some(_)) => {
+                    text(field).await?;
+                }
+                (_, None) => form.add(&name, text(field).await?).map_err(bad_request)?,
+            }
+        }
+        let passing = passing.ok_or_else(|| Refusal::bad_request("the form has no file in a field named content"))?;
+        passing.check(form.validate().map_err(bad_request)?)
+    }
+}
+
+impl Passing {
+    async fn pass(mut self, mut field: Field<'_>) -> Result<Self, Refusal> {
+        while let Some(chunk) = field.chunk().await.map_err(form_refusal)? {
+            self.archive.write(&chunk).map_err(bad_request)?;
+            self.upload.write(&chunk).await?;
+        }
+        Ok(self)
+    }
+
+    fn check(self, form: ValidForm) -> Result<Received, Refusal> {
+        let file: DistributionFile = form.file(&self.filename).map_err(bad_request)?;
+        let contents = self.archive.finish().map_err(bad_request)?;
+        let metadata = match &contents.metadata {
+            Some(bytes) => Some(CoreMetadata::parse(bytes).map_err(bad_request)?),
+            None => None,
+        };
+        let mut release = form.check(&file, &self.upload.digests(), metadata).map_err(bad_request)?;
+        release.metadata_file = contents.metadata;
+        Ok(Received { release, upload: self.upload })
+    }
+}
+
+fn multipart(call: &mut Call) -> Result<Multipart<'static>, Refusal> {
+    let content_type = call.arrival.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let boundary = multer::parse_boundary(content_type.unwrap_or_default())
+        .map_err(|_| Refusal::bad_request("an upload is a POST of multipart/form-data, as twine and uv send it"))?;
+    let limit = call.max_upload_size().saturating_add(FORM_ALLOWANCE);
+    let body = call.arrival.take_body().limited_to(limit);
+    body.check_declared()?;
+    Ok(Multipart::new(body.map_err(std::io::Error::other), boundary))
+}
+
+/// The whole of a text field.
+async fn text(mut field: Field<'_>) -> Result<String, Refusal> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = field.chunk().await.map_err(form_refusal)? {
+        if bytes.len() + chunk.len() > UploadForm::MAX_SIZE {
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "a field of the form is too long"));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    String::from_utf8(bytes).map_err(|_| Refusal::bad_request("a field of the form is not UTF-8"))
+}
+
+fn bad_request(error: impl std::error::Error) -> Refusal {
+    Refusal::bad_request(granary_store::report(&error))
+}
+
+/// What broke while the form was read: the body underneath, or the form's own grammar.
+fn form_refusal(error: multer::Error) -> Refusal {
+    if let multer::Error::StreamReadFailed(cause) = error {
+        return match cause.downcast::<std::io::Error>().map(|error| error.into_inner()) {
+            Ok(Some(inner)) => match inner.downcast::<RequestBodyError>() {
+                Ok(error) => Refusal::from(*error),
+                Err(_) => Refusal::bad_request("the form could not be read"),
+            },
+            _ => Refusal::bad_request("the form could not be read"),
+        };
+    }
+    Refusal::bad_request(format!("the form is malformed: {error}"))
+}
+
+/// What stands under the name of the file to be published.
+enum Standing {
+    /// Nothing that is in the way.
+    Free,
+    /// The same bytes: there is nothing to do.
+    Same,
+    /// Other bytes, which the channel and the caller's role allow to replace.
+    Replaceable,
+}
+
+async fn standing(state: &PyPi, call: &Call, channel: &Channel, release: &Release) -> Result<Standing, Refusal> {
+    let (database, params) = (state.store.database(), (channel.id(), release.filename.as_str()));
+    let file = database.query_opt(&state.sql.file_by_name, &[&params.0, &params.1]).await?;
+    let (row, was) = match file {
+        Some(row) => (row, "holds"),
+        None => match database.query_opt(&state.sql.deleted_file, &[&params.0, &params.1]).await? {
+            Some(row) => (row, "held"),
+            None => return Ok(Standing::Free),
+        },
+    };
+    let sha256: Sha256 = crate::state::read_digest(row.try_get(0).map_err(DbError::from)?)?;
+    match (sha256 == release.digests.sha256, was) {
+        (true, "holds") => return Ok(Standing::Same),
+        (true, _) => return Ok(Standing::Free),
+        (false, _) => {}
+    }
+    if !channel.settings.pypi.allow_overwrite {
+        // `already exist` is what clients look for when they are told to skip such files.
+        return Err(Refusal::conflict(format!(
+            "{} already exists: the channel {was} this name with other bytes; publish a new version",
+            release.filename
+        )));
+    }
+    call.check(Action::Remove, Some(release.metadata.name.normalized().as_str()))?;
+    Ok(Standing::Replaceable)
+}
+
+enum Published {
+    Done,
+    Overtaken,
+}
+
+async fn publish(
+    state: &PyPi,
+    call: &Call,
+    channel: &Channel,
+    release: &Release,
+    stored: &StoredObject,
+    replace: bool,
+) -> Result<Published, Refusal> {
+    let (sql, project) = (&state.sql, release.metadata.name.normalized());
+    let mut tx = state.store.begin().await?;
+    let (project_id, is_new) = upsert_project(state, &tx, channel, release).await?;
+    let release_id = upsert_release(state, &tx, project_id, release).await?;
+    if replace {
+        remove_standing(state, &tx, channel, release).await?;
+    }
+    let BlobId(blob) = tx.attach_blob(channel, stored).await?;
+    let metadata_sha256 = release.metadata_file.as_deref().map(|bytes| *Sha256::of(bytes).as_bytes());
+    let attestations = (!release.attestations.is_empty()).then(|| Value::Array(release.attestations.clone()));
+    let comment = release.comment.as_deref().unwrap_or_default();
+    let inserted = tx
+        .execute(
+            &sql.insert_file,
+            &[
+                &channel.id(),
+                &project_id,
+                &release_id,
+                &release.filename,
+                &release.package_type.as_str(),
+                &release.python_version,
+                &blob,
+                &release.metadata.details.requires_python,
+                &release.metadata_file,
+                &metadata_sha256.as_ref().map(<[u8; 32]>::as_slice),
+                &attestations,
+                &comment,
+                &call.caller.actor(),
+                &state.store.clock().now(),
+            ],
+        )
+        .await?;
+    if inserted == 0 {
+        tx.rollback().await?;
+        return Ok(Published::Overtaken);
+    }
+    tx.touch(channel.scope, project_document(project));
+    if is_new {
+        tx.touch(channel.scope, list_document(project));
+    }
+    let detail = json!({ "file": release.filename, "sha256": release.digests.sha256, "replaced": replace });
+    tx.audit(&call.audit_entry("publish", Some(project.as_str()), detail)).await?;
+    tx.commit().await?;
+    Ok(Published::Done)
+}
+
+async fn upsert_project(
+    state: &PyPi,
+    tx: &PublishTx,
+    channel: &Channel,
+    release: &Release,
+) -> Result<(i64, bool), DbError> {
+    let name = &release.metadata.name;
+    let normalized: &NormalizedName = name.normalized();
+    let row = tx
+        .query_opt(&state.sql.upsert_project, &[&channel.id(), &normalized.as_str(), &name.as_str()])
+        .await?
+        .ok_or_else(|| DbError::decode("project", "no row came back"))?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
+}
+
+async fn upsert_release(
+    state: &PyPi,
+    tx: &PublishTx,
+    project_id: i64,
+    release: &Release,
+) -> Result<i64, DbError> {
+    let metadata =
+        serde_json::to_value(&release.metadata).map_err(|error| DbError::decode("metadata", error))?;
+    let version = release.metadata.version.to_string();
+    let row = tx
+        .query_opt(&state.sql.upsert_release, &[&project_id, &version, &metadata])
+        .await?
+        .ok_or_else(|| DbError::decode("release", "no row came back"))?;
+    Ok(row.try_get(0)?)
+}
+
+/// Makes room for a file that replaces another of its name.
+async fn remove_standing(
+    state: &PyPi,
+    tx: &PublishTx,
+    channel: &Channel,
+    release: &Release,
+) -> Result<(), DbError> {
+    if let Some(row) = tx.query_opt(&state.sql.file_by_name, &[&channel.id(), &release.filename]).await? {
+        let id: i64 = row.try_get(1)?;
+        tx.execute(&state.sql.delete_file, &[&id]).await?;
+        tx.release_blob(BlobId(row.try_get(2)?)).await?;
+    }
+    Ok(())
+}

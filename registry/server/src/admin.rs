@@ -1,0 +1,132 @@
+//! The commands beside serving: migrations, accounts, tokens, jobs, scrubbing.
+
+use std::process::ExitCode;
+
+use granary_core::{Clock, Role, SystemClock, TokenScope};
+use granary_identity::{Accounts, NewAccount, TokenText};
+use jiff::SignedDuration;
+
+use crate::assemble::{self, Assembled, MIGRATIONS};
+use crate::cli::{ConfigArgs, TokenAction, TokenArgs, UserAction, UserArgs};
+use crate::config;
+use crate::error::{Context, Failure};
+
+/// Who acts, as the audit names it.
+const OPERATOR: &str = "command line";
+
+/// Runs `granary migrate`.
+pub async fn migrate(args: &ConfigArgs) -> Result<(), Failure> {
+    let registry = config::load(args)?;
+    let options = config::migration_options(config::database(&registry)?)?;
+    let applied = granary_store::migrate(&options, &MIGRATIONS).await.context("the schema")?;
+    if applied.is_empty() {
+        println!("the schema {} is up to date", options.schema);
+    }
+    for name in applied {
+        println!("applied {name}");
+    }
+    Ok(())
+}
+
+async fn open(args: &ConfigArgs) -> Result<Assembled, Failure> {
+    let mut registry = config::load(args)?;
+    // The server beside us has the cache.
+    registry.cache.max_size = 0;
+    assemble::assemble(&registry).await
+}
+
+/// Runs `granary token`.
+pub async fn token(args: TokenArgs) -> Result<(), Failure> {
+    let assembled = open(&args.config).await?;
+    let accounts = assembled.identity.accounts();
+    match args.action {
+        TokenAction::Create { user, role, channel, package, expires_in_days, label } => {
+            let narrowed = role.is_some() || !channel.is_empty() || !package.is_empty();
+            let scope = narrowed.then(|| TokenScope {
+                channels: channel,
+                packages: package,
+                role: role.unwrap_or(Role::Owner),
+            });
+            let expires_at = expires_in_days
+                .map(|days| SystemClock.now() + SignedDuration::from_hours(24 * i64::from(days)));
+            let token = TokenText::generate(&mut rand::rng());
+            accounts
+                .add_token(OPERATOR, &user, &token, &label, scope.as_ref(), expires_at)
+                .await
+                .context("the token")?;
+            println!("{}", token.expose());
+        }
+        TokenAction::List { user } => list_tokens(accounts, &user).await?,
+        TokenAction::Revoke { id } => {
+            accounts.revoke_token(OPERATOR, &id).await.context("the token")?;
+            println!("revoked {id}");
+        }
+    }
+    Ok(())
+}
+
+async fn list_tokens(accounts: &Accounts, user: &granary_core::SubjectName) -> Result<(), Failure> {
+    let show = |time: Option<jiff::Timestamp>| time.map_or_else(|| "-".to_owned(), |time| time.to_string());
+    println!("ID\tROLE\tEXPIRES\tLAST USED\tLABEL");
+    for token in accounts.tokens_of(user).await.context("the tokens")? {
+        let role = token.scope.as_ref().map_or("all", |scope| scope.role.as_str());
+        println!(
+            "{}\t{role}\t{}\t{}\t{}",
+            token.id,
+            show(token.expires_at),
+            show(token.last_used_at),
+            token.label
+        );
+    }
+    Ok(())
+}
+
+/// Runs `granary user`.
+pub async fn user(args: UserArgs) -> Result<(), Failure> {
+    let assembled = open(&args.config).await?;
+    let UserAction::Create { name, password_file, group, admin } = args.action;
+    let password = match password_file {
+        Some(path) => Some(
+            granary_crds::SecretSource::File(path).load().context("the password file")?.into_secret_string(),
+        ),
+        None => None,
+    };
+    let account = NewAccount { name: name.clone(), password, admin, groups: group };
+    assembled.identity.accounts().create(OPERATOR, account).await.context("the account")?;
+    println!("made {name}");
+    Ok(())
+}
+
+/// Runs `granary jobs`.
+pub async fn jobs(args: &ConfigArgs) -> Result<(), Failure> {
+    let assembled = open(args).await?;
+    println!("KIND\tSTATE\tJOBS\tLAST ERROR");
+    for count in assembled.store.jobs().counts().await.context("the job queue")? {
+        let error = count.last_error.unwrap_or_else(|| "-".to_owned());
+        println!("{}\t{}\t{}\t{error}", count.kind, count.state, count.count);
+    }
+    Ok(())
+}
+
+/// Runs `granary scrub`: reads everything, whenever it was last read.
+pub async fn scrub(args: &ConfigArgs) -> Result<ExitCode, Failure> {
+    let assembled = open(args).await?;
+    let started = SystemClock.now();
+    let mut read = 0;
+    loop {
+        // Everything that was last read before this run began.
+        let since = SystemClock.now().duration_since(started);
+        let scrubbed = assembled
+            .store
+            .scrub(since.try_into().unwrap_or_default())
+            .await
+            .context("the files cannot be read")?;
+        read += scrubbed.read;
+        if scrubbed.read == 0 {
+            break;
+        }
+    }
+    let damaged = assembled.store.damaged_blobs().await.context("the database")?;
+    println!("read {read} files, {damaged} damaged");
+    Ok(if damaged == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,148 @@
+//! From a valid configuration to a store and the services on it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use granary_core::SystemClock;
+use granary_crds::{BucketNaming, ListenAddress as Address, ObjectStore as StoreConfig, ValidRegistry};
+use granary_http::front::{Front, FrontSettings};
+use granary_http::index::IndexCache;
+use granary_http::metrics::HttpMetrics;
+use granary_http::pipeline::Services;
+use granary_http::proxy::{ProxyHeaders, TrustedProxies};
+use granary_http::{Hosts, ListenAddress, Mount, MountedChannel, Table};
+use granary_identity::Identity;
+use granary_pypi::PyPi;
+use granary_store::objects::{
+    BlobCache, CacheOptions, Credentials, ObjectStore, ObjectStoreOptions, PartBufferOptions, PartBuffers, Proxy,
+    Timeouts, Uploads,
+};
+use granary_store::{Database, Migrations, Store};
+
+use crate::config;
+use crate::error::{Context, Failure};
+
+/// All migrations, in the order in which they run.
+pub const MIGRATIONS: [Migrations; 3] =
+    [granary_store::MIGRATIONS, granary_identity::MIGRATIONS, granary_pypi::MIGRATIONS];
+
+/// Who may connect to a Unix socket that names no mode: its owner.
+const PRIVATE_SOCKET: u32 = 0o600;
+/// Hot blobs of at most 64 KiB that are kept in memory, in bytes together.
+const SMALL_BLOBS_IN_MEMORY: u64 = 16 << 20;
+
+/// A registry, ready to serve.
+#[derive(Debug, Clone)]
+pub struct Assembled {
+    /// Postgres and S3.
+    pub store: Store,
+    /// Who is who.
+    pub identity: Identity,
+    /// How buckets are named.
+    pub naming: Arc<BucketNaming>,
+}
+
+/// Puts the store together; opens no connection.
+pub async fn assemble(registry: &ValidRegistry) -> Result<Assembled, Failure> {
+    let database_config = config::database(registry)?;
+    let database = Database::new(&config::database_options(database_config)?).context("the database")?;
+    let store_config = object_store_config(registry)?;
+    let objects = object_store(registry, store_config).await?;
+    let buffers = PartBuffers::new(PartBufferOptions {
+        count: u16::try_from(registry.limits.upload_buffers).unwrap_or(u16::MAX),
+        ..PartBufferOptions::default()
+    });
+    let clock = Arc::new(SystemClock);
+    let uploads = Uploads::new(objects.clone(), buffers, clock.clone());
+    let cache = BlobCache::open(&CacheOptions {
+        folder: registry.cache.dir.clone().unwrap_or_else(default_cache_folder),
+        disk_bytes: registry.cache.max_size,
+        memory_bytes: if registry.cache.max_size == 0 { 0 } else { SMALL_BLOBS_IN_MEMORY },
+    })
+    .context("the cache of files")?;
+    let store = Store::new(database, objects, uploads, cache, clock);
+    let identity = Identity::new(&store, registry.admins.users.iter().cloned());
+    Ok(Assembled { store, identity, naming: Arc::new(store_config.bucket_naming.clone()) })
+}
+
+/// The object store, which `serve` needs.
+pub fn object_store_config(registry: &ValidRegistry) -> Result<&StoreConfig, Failure> {
+    registry.object_store.as_ref().ok_or_else(|| {
+        Failure::new(
+            "no object store is configured: set objectStore.endpoint, or GRANARY_OBJECT_STORE_ENDPOINT, \
+             or use `granary dev`",
+        )
+    })
+}
+
+/// Connects to the object store.
+pub async fn object_store(registry: &ValidRegistry, config: &StoreConfig) -> Result<ObjectStore, Failure> {
+    let credentials = match &config.access_key {
+        Some((id, secret)) => Credentials::Static {
+            access_key_id: id.load().context("objectStore.accessKeyId")?.expose().to_owned(),
+            secret_access_key: secret.load().context("objectStore.secretAccessKey")?.into_secret_string(),
+            session_token: None,
+        },
+        None => Credentials::Environment,
+    };
+    let outbound = &registry.outbound;
+    let proxy = match &outbound.https_proxy {
+        Some(url) => {
+            Proxy { https: Some(url.clone().into_secret_string()), no_proxy: outbound.no_proxy.join(",") }
+        }
+        None => Proxy::from_environment(),
+    };
+    ObjectStore::connect(ObjectStoreOptions {
+        endpoint: config.endpoint.as_ref().map(ToString::to_string),
+        public_endpoint: config.public_endpoint.as_ref().map(ToString::to_string),
+        region: config.region.clone(),
+        credentials,
+        path_style: config.path_style,
+        ca_bundle: outbound.ca_file.clone(),
+        proxy,
+        timeouts: Timeouts::default(),
+    })
+    .await
+    .context("the object store")
+}
+
+fn default_cache_folder() -> PathBuf {
+    std::env::temp_dir().join(format!("granary-cache-{}", std::process::id()))
+}
+
+/// The front door with the routes of every protocol behind it.
+pub fn front(
+    registry: &ValidRegistry,
+    assembled: &Assembled,
+    metrics: HttpMetrics,
+    traces: bool,
+) -> Result<Front, Failure> {
+    let store = &assembled.store;
+    let index = IndexCache::new(store.revisions().clone(), registry.cache.memory);
+    let pypi = Arc::new(PyPi::new(store.clone(), index));
+    let table = Table::build([(Mount::new("/pypi", MountedChannel::Segments(2)), pypi.protocol().into_routes())])
+        .context("the route table")?;
+    let services = Services {
+        store: store.clone(),
+        identity: assembled.identity.clone(),
+        max_upload_size: registry.limits.max_upload_size,
+        public_url: registry.public_url.as_ref().map(|url| Arc::from(url.to_string())),
+    };
+    let trusted = registry.trusted_proxies.clone();
+    let settings = FrontSettings {
+        proxies: TrustedProxies::new(ProxyHeaders::Either, move |ip| trusted.iter().any(|cidr| cidr.contains(ip))),
+        body_idle: registry.limits.request_timeout,
+        traces,
+    };
+    Ok(Front::new(Hosts::new(table), services, Vec::new(), metrics, settings))
+}
+
+/// The address as the HTTP room knows it.
+pub fn listen_address(address: &Address) -> ListenAddress {
+    match address {
+        Address::Tcp(address) => ListenAddress::Tcp(*address),
+        Address::Unix { path, mode } => {
+            ListenAddress::Unix { path: path.clone(), mode: mode.unwrap_or(PRIVATE_SOCKET) }
+        }
+    }
+}

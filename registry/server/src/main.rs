@@ -1,0 +1,56 @@
+//! `granary`: the one binary of the registry. Wiring only; what it wires stands in the other crates.
+
+mod admin;
+mod assemble;
+mod channel_folder;
+mod cli;
+mod config;
+mod dev;
+mod doctor;
+mod error;
+mod periodic;
+mod run;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+use crate::error::Failure;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        eprintln!("granary: a TLS provider was installed twice");
+        return ExitCode::FAILURE;
+    }
+    // As many workers as processors: nothing here blocks one for long.
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("granary: no threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(command(cli.command)) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("granary: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn command(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Serve(args) => run::serve(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Dev(args) => dev::dev(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Migrate(args) => admin::migrate(&args).await.map(|()| ExitCode::SUCCESS),
+        Command::Doctor(args) => doctor::doctor(&args).await,
+        Command::Token(args) => admin::token(args).await.map(|()| ExitCode::SUCCESS),
+        Command::User(args) => admin::user(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Jobs(args) => admin::jobs(&args).await.map(|()| ExitCode::SUCCESS),
+        Command::Scrub(args) => admin::scrub(&args).await,
+    }
+}

@@ -1,0 +1,115 @@
+//! What runs by itself: the job worker with its periodic jobs, and the counters that are written down now and then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use granary_crds::ValidRegistry;
+use granary_identity::Identity;
+use granary_store::{DbError, Done, JobFailure, Jobs, NewJob, Store, report};
+use jiff::SignedDuration;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::assemble::Assembled;
+
+/// How often counters are written down.
+const FLUSH_EVERY: Duration = Duration::from_secs(10);
+/// How often objects that no row knows are looked for, which lists whole buckets.
+const SWEEP_EVERY: SignedDuration = SignedDuration::from_hours(24);
+/// How soon the scrubber goes on when there was more to read than one run reads.
+const SCRUB_ON: SignedDuration = SignedDuration::from_secs(5);
+/// How soon the scrubber looks again when everything was read.
+const SCRUB_REST: SignedDuration = SignedDuration::from_mins(10);
+
+/// The periodic jobs: one of each in the queue, whatever the number of pods.
+const PERIODIC: [&str; 3] = ["collect", "sweep", "scrub"];
+
+/// Runs jobs and writes counters down until told to stop.
+pub async fn run(registry: &ValidRegistry, assembled: &Assembled, stop: CancellationToken) {
+    let jobs = jobs(registry, &assembled.store, &assembled.identity);
+    let flushing = flush_counters(assembled.store.clone(), assembled.identity.clone(), stop.clone());
+    tokio::join!(work(jobs, assembled.store.clone(), stop), flushing);
+}
+
+async fn work(jobs: Jobs, store: Store, stop: CancellationToken) {
+    while let Err(error) = enqueue_periodic(&jobs, &store).await {
+        tracing::warn!(error = report(&error), "the periodic jobs could not be put on the queue");
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(FLUSH_EVERY) => {}
+        }
+    }
+    jobs.work(stop).await;
+}
+
+async fn enqueue_periodic(jobs: &Jobs, store: &Store) -> Result<(), DbError> {
+    for kind in PERIODIC {
+        let job = NewJob {
+            kind,
+            dedup_key: Some(format!("periodic:{kind}")),
+            payload: json!({}),
+            run_at: store.clock().now(),
+            // Never given up: an outage may last.
+            max_attempts: i32::MAX,
+        };
+        jobs.enqueue(&job).await?;
+    }
+    Ok(())
+}
+
+fn jobs(registry: &ValidRegistry, store: &Store, identity: &Identity) -> Jobs {
+    let retention = registry.backup_retention;
+    let collect_every = signed(registry.jobs.collect_every);
+    let scrub_every = registry.jobs.scrub_every;
+    let (collector, sweeper, scrubber) = (store.clone(), store.clone(), store.clone());
+    let identity = Arc::new(identity.clone());
+    store
+        .jobs()
+        .handle("collect", move |_| {
+            let (store, identity) = (collector.clone(), Arc::clone(&identity));
+            async move {
+                let collected = store.collect(retention).await?;
+                let tokens = identity.prune_tokens().await?;
+                tracing::info!(blobs = collected.blobs, objects = collected.objects, tokens, "collected");
+                Ok::<_, JobFailure>(Done::Again(collect_every))
+            }
+        })
+        .handle("sweep", move |_| {
+            let store = sweeper.clone();
+            async move {
+                let found = store.sweep().await?;
+                tracing::info!(found, "looked for objects that nothing knows");
+                Ok::<_, JobFailure>(Done::Again(SWEEP_EVERY))
+            }
+        })
+        .handle("scrub", move |_| {
+            let store = scrubber.clone();
+            async move {
+                let scrubbed = store.scrub(scrub_every).await?;
+                Ok::<_, JobFailure>(Done::Again(if scrubbed.read > 0 { SCRUB_ON } else { SCRUB_REST }))
+            }
+        })
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+async fn flush_counters(store: Store, identity: Identity, stop: CancellationToken) {
+    loop {
+        let stopping = tokio::select! {
+            () = stop.cancelled() => true,
+            () = tokio::time::sleep(FLUSH_EVERY) => false,
+        };
+        let flushed = async {
+            store.usage().flush().await?;
+            identity.flush_last_used().await
+        };
+        if let Err(error) = flushed.await {
+            tracing::warn!(error = report(&error), "counters could not be written down; they are kept");
+        }
+        if stopping {
+            return;
+        }
+    }
+}

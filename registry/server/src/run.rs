@@ -1,0 +1,237 @@
+//! `granary serve`, and what `granary dev` has in common with it: serving until told to stop.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use granary_crds::{PasswordSource, ValidRegistry};
+use granary_http::management::{Management, Readiness};
+use granary_http::metrics::HttpMetrics;
+use granary_http::{ListenAddress, Listener, ServeSettings};
+use granary_identity::{Passwords, TokenText};
+use granary_store::missing_migrations;
+use prometheus_client::registry::Registry as Metrics;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::assemble::{self, Assembled, MIGRATIONS};
+use crate::channel_folder::ChannelFolder;
+use crate::cli::ServeArgs;
+use crate::config;
+use crate::error::{Context, Failure};
+use crate::{periodic, telemetry};
+
+/// Runs `granary serve`.
+pub async fn serve(args: ServeArgs) -> Result<(), Failure> {
+    let registry = config::load(&args.config)?;
+    let client = telemetry_client(&registry)?;
+    let tracing = telemetry::start(&registry.telemetry, client)?;
+    let assembled = assemble::assemble(&registry).await?;
+    check_migrations(&assembled).await?;
+    initial_admin(&registry, &assembled).await?;
+    let stop = stop_on_signals()?;
+    let served = run(&registry, &assembled, args.channels, tracing.is_on(), stop, |addresses| {
+        for address in addresses {
+            tracing::info!(%address, "serving");
+        }
+    })
+    .await;
+    tracing.finish();
+    served
+}
+
+/// Cancelled by the first SIGTERM or SIGINT.
+pub fn stop_on_signals() -> Result<CancellationToken, Failure> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
+    let cancelled = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        cancelled.cancel();
+    });
+    Ok(stop)
+}
+
+/// Serves until `stop` is cancelled, then drains. `ready` gets the addresses once everything is in place.
+pub async fn run(
+    registry: &ValidRegistry,
+    assembled: &Assembled,
+    channels: Option<PathBuf>,
+    traces: bool,
+    stop: CancellationToken,
+    ready: impl FnOnce(&[ListenAddress]),
+) -> Result<(), Failure> {
+    let mut metrics = Metrics::with_prefix("granary");
+    let front = Arc::new(assemble::front(registry, assembled, HttpMetrics::new(&mut metrics), traces)?);
+    let readiness = Arc::new(readiness(assembled));
+    let management = Management::new(Arc::clone(&readiness), Arc::new(metrics));
+
+    let listeners = bind(registry.listen.iter().map(assemble::listen_address))?;
+    let addresses =
+        listeners.iter().map(Listener::local_address).collect::<Result<Vec<_>, _>>().context("an address")?;
+    let management_listeners = bind([assemble::listen_address(&registry.management_listen)])?;
+    for listener in &management_listeners {
+        let address = listener.local_address().context("the management address")?;
+        tracing::info!(%address, "management: /livez, /readyz, /metrics");
+    }
+
+    // Management and upkeep go on while the last requests are served.
+    let drained = CancellationToken::new();
+    let management = tokio::spawn(granary_http::serve(
+        management_listeners,
+        ServeSettings::default(),
+        move |request, _| {
+            let management = management.clone();
+            async move { management.answer(request.method().clone(), request.uri().path().to_owned()).await }
+        },
+        drained.clone(),
+    ));
+    let upkeep = {
+        let (registry, assembled, drained) = (registry.clone(), assembled.clone(), drained.clone());
+        tokio::spawn(async move { periodic::run(&registry, &assembled, drained).await })
+    };
+    let channels_applied = watch_channels(assembled, channels, &stop);
+    channels_applied.cancelled().await;
+
+    let limits = &registry.limits;
+    let settings = ServeSettings {
+        header_timeout: limits.header_timeout,
+        write_timeout: limits.request_timeout,
+        max_connections: limits.max_connections as usize,
+        drain_timeout: limits.drain_timeout,
+        ..ServeSettings::default()
+    };
+    let draining = stop.clone();
+    let told = tokio::spawn(async move {
+        draining.cancelled().await;
+        readiness.begin_drain();
+    });
+    ready(&addresses);
+    let end = granary_http::serve(
+        listeners,
+        settings,
+        move |request, peer| {
+            let front = Arc::clone(&front);
+            async move { front.answer(request, peer).await }
+        },
+        stop,
+    )
+    .await;
+    if end.aborted > 0 {
+        tracing::warn!(connections = end.aborted, "connections were broken off: the drain time was over");
+    }
+    drained.cancel();
+    for task in [told, upkeep] {
+        task.await.context("a task has failed")?;
+    }
+    management.await.context("the management server has failed")?;
+    Ok(())
+}
+
+/// Applies and watches the folder of channels. Cancelled once they were applied for the first time.
+fn watch_channels(assembled: &Assembled, folder: Option<PathBuf>, stop: &CancellationToken) -> CancellationToken {
+    let applied = CancellationToken::new();
+    match folder {
+        None => applied.cancel(),
+        Some(folder) => {
+            let folder = ChannelFolder::new(folder, assembled.store.clone(), Arc::clone(&assembled.naming));
+            let (stop, done) = (stop.clone(), applied.clone());
+            // Also when the task fails, nobody may wait for ever.
+            let guard = applied.clone().drop_guard();
+            tokio::spawn(async move {
+                folder.watch(stop, move || done.cancel()).await;
+                drop(guard);
+            });
+        }
+    }
+    applied
+}
+
+fn bind(addresses: impl IntoIterator<Item = ListenAddress>) -> Result<Vec<Listener>, Failure> {
+    addresses
+        .into_iter()
+        .map(|address| Listener::bind(&address).context(&format!("cannot listen on {address}")))
+        .collect()
+}
+
+/// Ready while the database answers and no migration of ours is missing.
+fn readiness(assembled: &Assembled) -> Readiness {
+    let store = assembled.store.clone();
+    Readiness::new().check("database", move || {
+        let store = store.clone();
+        async move { store.database().query("select 1", &[]).await.map(drop) }
+    })
+}
+
+async fn check_migrations(assembled: &Assembled) -> Result<(), Failure> {
+    let missing =
+        missing_migrations(assembled.store.database(), &MIGRATIONS).await.context("the database cannot be asked")?;
+    if missing.names.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "the database lacks migrations ({}): run `granary migrate` with the same configuration first",
+        missing.names.join(", ")
+    )))
+}
+
+/// Makes the first admin. Without one in the configuration, a registry that has none gets one with a token that
+/// is printed once.
+async fn initial_admin(registry: &ValidRegistry, assembled: &Assembled) -> Result<(), Failure> {
+    let accounts = assembled.identity.accounts();
+    if let Some(initial) = &registry.admins.initial {
+        let hash = match &initial.password {
+            PasswordSource::Hash(hash) => {
+                Passwords::check_hash(hash.expose()).context("admins.initial.passwordHash")?;
+                hash.expose().to_owned()
+            }
+            PasswordSource::File(path) => {
+                let password = granary_crds::SecretSource::File(path.clone())
+                    .load()
+                    .context("admins.initial.passwordFile")?
+                    .into_secret_string();
+                accounts.hash(password).await.context("admins.initial.passwordFile")?
+            }
+        };
+        accounts.ensure_admin(&initial.name, Some(&hash)).await.context("the initial admin")?;
+        return Ok(());
+    }
+    if accounts.any_admin().await.context("the accounts")? || !registry.admins.users.is_empty() {
+        return Ok(());
+    }
+    let name = "admin".parse().context("the name of the admin")?;
+    if accounts.ensure_admin(&name, None).await.context("the initial admin")? {
+        let token = TokenText::generate(&mut rand::rng());
+        accounts
+            .add_token("granary", &name, &token, "made at the first start", None, None)
+            .await
+            .context("the initial admin")?;
+        // On standard error, past the log: a log keeps what it is told.
+        eprintln!("The registry has no admin yet. This token of the account `admin` is shown only now:");
+        eprintln!("{}", token.expose());
+    }
+    Ok(())
+}
+
+/// The client for traces, with the same trust and proxies as everything that goes out.
+fn telemetry_client(registry: &ValidRegistry) -> Result<Option<reqwest::Client>, Failure> {
+    if registry.telemetry.otlp_endpoint.is_none() {
+        return Ok(None);
+    }
+    let outbound = &registry.outbound;
+    let mut client = reqwest::Client::builder();
+    if let Some(path) = &outbound.ca_file {
+        let pem = std::fs::read(path).context("outbound.caFile")?;
+        for certificate in reqwest::Certificate::from_pem_bundle(&pem).context("outbound.caFile")? {
+            client = client.add_root_certificate(certificate);
+        }
+    }
+    if let Some(url) = &outbound.https_proxy {
+        let direct = reqwest::NoProxy::from_string(&outbound.no_proxy.join(","));
+        client = client.proxy(reqwest::Proxy::https(url.expose()).context("outbound.httpsProxy")?.no_proxy(direct));
+    }
+    client.build().map(Some).context("telemetry")
+}

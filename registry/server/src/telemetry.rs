@@ -1,0 +1,64 @@
+//! Logs and traces.
+
+use granary_crds::{LogFormat, Telemetry};
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::{WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+use crate::error::{Context, Failure};
+
+/// Keeps traces flowing; the last ones are sent when it is ended.
+#[derive(Debug, Default)]
+pub struct Tracing {
+    provider: Option<SdkTracerProvider>,
+}
+
+impl Tracing {
+    /// Whether spans are sent anywhere.
+    pub fn is_on(&self) -> bool {
+        self.provider.is_some()
+    }
+
+    /// Sends what has not been sent yet.
+    pub fn finish(self) {
+        if let Some(provider) = self.provider
+            && let Err(error) = provider.shutdown()
+        {
+            tracing::warn!(%error, "the last traces could not be sent");
+        }
+    }
+}
+
+/// Sets up logs on standard error and, where an endpoint is named, traces over OTLP.
+pub fn start(telemetry: &Telemetry, client: Option<reqwest::Client>) -> Result<Tracing, Failure> {
+    let filter = EnvFilter::try_new(&telemetry.log_filter).context("telemetry.logFilter")?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match telemetry.log_format {
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+        LogFormat::Human => lines.with_target(false).compact().boxed(),
+    };
+    let registry = tracing_subscriber::registry().with(lines.with_filter(filter));
+    let Some(endpoint) = &telemetry.otlp_endpoint else {
+        registry.try_init().context("logs were set up twice")?;
+        return Ok(Tracing::default());
+    };
+    opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
+    let mut exporter =
+        opentelemetry_otlp::SpanExporter::builder().with_http().with_endpoint(endpoint.to_string());
+    if let Some(client) = client {
+        exporter = exporter.with_http_client(client);
+    }
+    let exporter = exporter.build().context("telemetry.otlpEndpoint")?;
+    let provider = SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_resource(Resource::builder().with_service_name("granary").build())
+        .build();
+    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("granary"));
+    registry.with(layer).try_init().context("logs were set up twice")?;
+    Ok(Tracing { provider: Some(provider) })
+}

@@ -1,0 +1,176 @@
+//! One transaction a publish: metadata, blob references, changed documents, audit row and jobs go in together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use deadpool_postgres::Object;
+use granary_core::{Clock, Digests, Sha256};
+use tokio_postgres::Row;
+
+use crate::audit::AuditEntry;
+use crate::channels::Channel;
+use crate::database::{Database, Param};
+use crate::jobs::NewJob;
+use crate::objects::StoredObject;
+use crate::revision::{SLOTS, Scope};
+use crate::sql::Statements;
+use crate::upkeep::LONGEST_UPLOAD;
+use crate::DbError;
+
+/// The row of a blob, to which a protocol's own rows refer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BlobId(pub i64);
+
+/// Where the bytes of a blob are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobLocation {
+    /// Their identity.
+    pub sha256: Sha256,
+    /// Length in bytes.
+    pub size: u64,
+    /// The object's key in the channel's bucket.
+    pub object_key: Arc<str>,
+}
+
+/// Why bytes could not be referred to.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The upload took too long.
+    #[error("the upload took longer than 12 hours")]
+    TooOld,
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DbError),
+}
+
+/// A write in progress. Dropping it undoes everything: its connection is closed, so that Postgres rolls back
+/// even if the request was cancelled in the middle of a statement.
+#[derive(Debug)]
+pub struct PublishTx {
+    client: Option<Object>,
+    sql: Arc<Statements>,
+    clock: Arc<dyn Clock>,
+    slot: i16,
+    touched: Vec<(Scope, String)>,
+}
+
+/// Spreads the writes of a process over the slots.
+static NEXT_SLOT: AtomicU16 = AtomicU16::new(0);
+
+impl PublishTx {
+    pub(crate) async fn begin(
+        database: &Database,
+        sql: Arc<Statements>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, DbError> {
+        let client = database.connection().await?;
+        let slot = NEXT_SLOT.fetch_add(1, Ordering::Relaxed) % SLOTS as u16;
+        let tx = Self { client: Some(client), sql, clock, slot: slot.cast_signed(), touched: Vec::new() };
+        // An acknowledged write is kept whatever the server's default says.
+        tx.client()?.batch_execute("begin; set local synchronous_commit to on").await?;
+        Ok(tx)
+    }
+
+    fn client(&self) -> Result<&Object, DbError> {
+        self.client.as_ref().ok_or(DbError::Stopping)
+    }
+
+    /// The rows of a statement within the transaction.
+    pub async fn query(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
+        let client = self.client()?;
+        let statement = client.prepare_cached(sql).await?;
+        Ok(client.query(&statement, params).await?)
+    }
+
+    /// The row of a statement that yields at most one.
+    pub async fn query_opt(&self, sql: &str, params: &[Param<'_>]) -> Result<Option<Row>, DbError> {
+        let client = self.client()?;
+        let statement = client.prepare_cached(sql).await?;
+        Ok(client.query_opt(&statement, params).await?)
+    }
+
+    /// Runs a statement within the transaction and tells how many rows it touched.
+    pub async fn execute(&self, sql: &str, params: &[Param<'_>]) -> Result<u64, DbError> {
+        let client = self.client()?;
+        let statement = client.prepare_cached(sql).await?;
+        Ok(client.execute(&statement, params).await?)
+    }
+
+    /// Refers to bytes that the object store has acknowledged. Where the channel holds equal bytes already, the
+    /// row keeps its object and the new one is left to the collector. Bytes whose upload began too long ago are
+    /// refused, since the collector may be about to remove them.
+    pub async fn attach_blob(&self, channel: &Channel, stored: &StoredObject) -> Result<BlobId, AttachError> {
+        if self.clock.now().duration_since(stored.began) > LONGEST_UPLOAD {
+            return Err(AttachError::TooOld);
+        }
+        let Digests { sha256, md5, blake2b256, size } = &stored.digests;
+        let size = i64::try_from(*size).map_err(|error| DbError::decode("size", error))?;
+        let digests = [sha256.as_bytes().as_slice(), md5.as_bytes(), blake2b256.as_bytes()];
+        let [sha256, md5, blake2b256] = &digests;
+        let rows = self
+            .query(&self.sql.attach_blob, &[&channel.id(), sha256, md5, blake2b256, &size, &stored.key])
+            .await?;
+        let row = rows.first().ok_or_else(|| DbError::decode("blob", "no row came back"))?;
+        let kept_key: &str = row.try_get(1).map_err(DbError::from)?;
+        if kept_key != stored.key {
+            self.execute(&self.sql.doom, &[&&*channel.bucket, &stored.key]).await?;
+        }
+        Ok(BlobId(row.try_get(0).map_err(DbError::from)?))
+    }
+
+    /// Gives back one reference. Bytes that nothing refers to are kept for the backup's retention.
+    pub async fn release_blob(&self, blob: BlobId) -> Result<(), DbError> {
+        self.execute(&self.sql.release_blob, &[&blob.0]).await?;
+        Ok(())
+    }
+
+    /// Says that a document of the scope will read differently after the commit.
+    pub fn touch(&mut self, scope: Scope, document: impl Into<String>) {
+        let touched = (scope, document.into());
+        if !self.touched.contains(&touched) {
+            self.touched.push(touched);
+        }
+    }
+
+    /// Writes the audit row.
+    pub async fn audit(&self, entry: &AuditEntry) -> Result<(), DbError> {
+        self.execute(&self.sql.insert_audit, &entry.params()).await?;
+        Ok(())
+    }
+
+    /// Puts a job on the queue, to start once this is committed.
+    pub async fn enqueue(&self, job: &NewJob) -> Result<(), DbError> {
+        self.execute(&self.sql.enqueue, &job.params()).await?;
+        Ok(())
+    }
+
+    /// Bumps the slots, last of all since their rows are what concurrent publishes would wait for, and commits.
+    pub async fn commit(mut self) -> Result<(), DbError> {
+        // Always in the same order, so that two transactions never wait for each other.
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        for of_scope in touched.chunk_by(|(left, _), (right, _)| left == right) {
+            let documents: Vec<&str> = of_scope.iter().map(|(_, document)| document.as_str()).collect();
+            self.execute(&self.sql.bump, &[&of_scope[0].0.0, &self.slot, &documents]).await?;
+        }
+        self.client()?.batch_execute("commit").await?;
+        // Only now may the connection go back to the pool.
+        self.client = None;
+        Ok(())
+    }
+
+    /// Undoes everything and keeps the connection: for a write that was refused.
+    pub async fn rollback(mut self) -> Result<(), DbError> {
+        self.client()?.batch_execute("rollback").await?;
+        self.client = None;
+        Ok(())
+    }
+}
+
+impl Drop for PublishTx {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.take() {
+            drop(Object::take(client));
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Every statement of the shared tables.
+
+crate::statements! {
+    pub(crate) struct Statements {
+        // registry
+        registry_id = "select id from @registry";
+
+        // revisions
+        revision_slots = "select scope, array_agg(n order by slot) from @revision_slot where scope = any($1) group by scope";
+        changes = "select c.document from @change c join unnest($2::smallint[], $3::bigint[], $4::bigint[]) \
+                   as span (slot, after, upto) on c.slot = span.slot and c.n > span.after and c.n <= span.upto \
+                   where c.scope = $1";
+        // One statement, the last of every transaction: bumps the slot by the number of documents and names them.
+        bump = "with bumped as (update @revision_slot set n = n + cardinality($3::text[]) \
+                where scope = $1 and slot = $2 returning n) \
+                insert into @change (scope, slot, n, document) \
+                select $1, $2, bumped.n - cardinality($3::text[]) + d.ordinality, d.document \
+                from bumped, unnest($3::text[]) with ordinality as d (document, ordinality)";
+        insert_slots = "insert into @revision_slot select $1, slot, 0 from generate_series(0, 15) as slot \
+                        on conflict do nothing";
+        delete_slots = "delete from @revision_slot where scope = $1";
+        prune_changes = "delete from @change where changed_at < $1";
+
+        // channels
+        channel_by_name = "select id, bucket, settings, origin, state from @channel where format = $1 and name = $2";
+        channels = "select id, format, name, bucket, settings, origin, state, deletion_policy from @channel order by format, name";
+        channel_names = "select name from @channel where format = $1 and state = 'active' order by name";
+        insert_channel = "insert into @channel (format, name, bucket, settings, origin, state) \
+                          values ($1, $2, $3, $4, $5, 'pending') \
+                          on conflict (format, name) do nothing returning id";
+        update_channel = "update @channel set settings = $2, origin = $3, state = $4, deletion_policy = $5, \
+                          updated_at = now() where id = $1";
+        set_channel_state = "update @channel set state = $2, updated_at = now() where id = $1 and state <> $2";
+        delete_channel = "delete from @channel where id = $1";
+        lock_channel = "select settings, origin, state, deletion_policy from @channel where id = $1 for update";
+        grants = "select body from @channel_grant where channel_id = $1 order by source desc, position";
+        grants_of_source = "select body from @channel_grant where channel_id = $1 and source = $2 order by position";
+        delete_grants = "delete from @channel_grant where channel_id = $1 and source = $2";
+        insert_grants = "insert into @channel_grant (channel_id, source, position, body) \
+                         select $1, $2, g.ordinality, g.body \
+                         from unnest($3::jsonb[]) with ordinality as g (body, ordinality)";
+
+        // blobs
+        // Equal bytes join here: the row keeps the key it has, and the caller's own object is doomed.
+        attach_blob = "insert into @blob as b (channel_id, sha256, md5, blake2b256, size, object_key, refs) \
+                       values ($1, $2, $3, $4, $5, $6, 1) \
+                       on conflict (channel_id, sha256) do update set refs = b.refs + 1, dereferenced_at = null \
+                       returning id, object_key";
+        // A reference to bytes that are already there, such as a copy between two packages of a channel.
+        release_blob = "update @blob set refs = refs - 1, \
+                        dereferenced_at = case when refs = 1 then now() else null end where id = $1";
+        doom = "insert into @doomed_object (bucket, object_key) values ($1, $2) on conflict do nothing";
+
+        // collector
+        collect_blobs = "with gone as (delete from @blob b using @channel c where b.id in ( \
+                             select id from @blob where refs = 0 and dereferenced_at < $1 limit 1000 for update skip locked) \
+                             and c.id = b.channel_id returning c.bucket, b.object_key) \
+                         insert into @doomed_object (bucket, object_key) select bucket, object_key from gone \
+                         on conflict do nothing";
+        doomed = "select bucket, object_key from @doomed_object order by bucket limit 1000";
+        undoom = "delete from @doomed_object where bucket = $1 and object_key = any($2)";
+        known_keys = "select object_key from @blob where channel_id = $1 and object_key = any($2)";
+
+        // scrubber
+        blobs_to_scrub = "select b.id, c.bucket, b.object_key, b.sha256, b.size, c.format || '/' || c.name \
+                          from @blob b join @channel c on c.id = b.channel_id \
+                          where b.refs > 0 and (b.scrubbed_at is null or b.scrubbed_at < $1) and c.state = 'active' \
+                          order by b.scrubbed_at nulls first limit $2";
+        scrubbed = "update @blob set scrubbed_at = $2, damage = $3 where id = $1";
+        damaged = "select count(*) from @blob where damage is not null";
+
+        // audit
+        insert_audit = "insert into @audit (actor, credential, address, action, channel, package, detail, outcome, request_id) \
+                        values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+
+        // jobs
+        enqueue = "insert into @job (kind, dedup_key, payload, run_at, max_attempts) values ($1, $2, $3, $4, $5) \
+                   on conflict (dedup_key) where state <> 'dead' do nothing";
+        // A job whose worker died is taken again when its lock has run out.
+        claim = "update @job set state = 'running', attempts = attempts + 1, locked_until = $2 where id = ( \
+                     select id from @job where state <> 'dead' and kind = any($3) and run_at <= $1 \
+                     and (locked_until is null or locked_until < $1) \
+                     order by run_at for update skip locked limit 1) \
+                 returning id, kind, payload, attempts, max_attempts";
+        complete = "delete from @job where id = $1";
+        repeat = "update @job set state = 'queued', attempts = 0, locked_until = null, last_error = null, run_at = $2 where id = $1";
+        retry = "update @job set state = 'queued', locked_until = null, last_error = $2, run_at = $3 where id = $1";
+        bury = "update @job set state = 'dead', locked_until = null, last_error = $2 where id = $1";
+        job_states = "select kind, state, count(*), max(last_error) from @job group by kind, state order by kind, state";
+
+        // usage
+        add_usage = "insert into @usage_day as u (channel_id, package, file, day, downloads, uploads) \
+                     select r.* from unnest($1::bigint[], $2::text[], $3::text[], $4::date[], $5::bigint[], $6::bigint[]) \
+                     as r (channel_id, package, file, day, downloads, uploads) where exists (select 1 from @channel c where c.id = r.channel_id) \
+                     on conflict (channel_id, package, file, day) \
+                     do update set downloads = u.downloads + excluded.downloads, uploads = u.uploads + excluded.uploads";
+        usage_of_package = "select file, sum(downloads)::bigint, sum(uploads)::bigint from @usage_day \
+                            where channel_id = $1 and package = $2 group by file";
+    }
+}
