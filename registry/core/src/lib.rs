@@ -10,7 +10,8 @@ mod name;
 mod pattern;
 
 pub use access::{
-    Action, Decision, Grant, GrantSource, Principal, ReadFilter, Readable, Role, Subject, TokenScope, decide, readable,
+    Action, Decision, Grant, GrantSource, Principal, ReadFilter, Readable, Role, Subject, TokenScope, decide,
+    readable,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use digest::{Blake2b256, DigestError, Digests, Hasher, Md5, Sha256};

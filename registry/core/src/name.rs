@@ -179,7 +179,9 @@ mod tests {
 
     #[test]
     fn names_that_could_leave_their_place_are_refused() {
-        for name in ["", ".", "..", "../x", "a/", "/a", "a//b", "+simple", "a b", "a\0", "a\\b", "é", "-a", "a%2fb"] {
+        for name in
+            ["", ".", "..", "../x", "a/", "/a", "a//b", "+simple", "a b", "a\0", "a\\b", "é", "-a", "a%2fb"]
+        {
             assert!(ChannelName::parse(Format::PyPi, name).is_err(), "{name:?}");
         }
     }

@@ -70,7 +70,11 @@ impl Front {
         let origin = self.settings.proxies.origin(peer, request.uri(), request.headers());
         let id = request_id(request.headers());
         let span = self.span(&request, &id);
-        let seen = Seen { method: request.method().clone(), path: request.uri().path().to_owned(), client: origin.client };
+        let seen = Seen {
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            client: origin.client,
+        };
         let (response, route) = self.dispatch(request, origin, &id).instrument(span).await;
         let mut response = response;
         let status = response.status();
@@ -93,7 +97,8 @@ impl Front {
         id: &Arc<str>,
     ) -> (Response<Body>, Option<Arc<str>>) {
         let (parts, body) = request.into_parts();
-        let parsed = RequestPath::parse(parts.uri.path()).and_then(|path| Ok((path, Query::parse(parts.uri.query())?)));
+        let parsed = RequestPath::parse(parts.uri.path())
+            .and_then(|path| Ok((path, Query::parse(parts.uri.query())?)));
         let (path, query) = match parsed {
             Ok(parsed) => parsed,
             Err(error) => return (plain(&Refusal::bad_request(error.to_string())), None),
@@ -165,7 +170,8 @@ fn log(seen: &Seen, id: &str, status: StatusCode, length: Option<u64>, took: Dur
 /// The id that a proxy gave the request, where it is fit for a log, or a new one.
 fn request_id(headers: &HeaderMap) -> Arc<str> {
     let fit = |text: &&str| {
-        (8..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        (8..=64).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
     };
     match headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(fit) {
         Some(id) => id.into(),

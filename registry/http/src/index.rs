@@ -5,7 +5,7 @@
 //! keep their compressed forms.
 //!
 //! Parts are not shared between pods through the database: rendering and compressing cost a few milliseconds a
-//! part, and the cut depends on the names alone, so that every pod makes the same bytes under the same ETag.
+//! part, and the cut depends on the names alone, so that every pod makes the same bytes under the same `ETag`.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -146,8 +146,10 @@ impl IndexCache {
             return Ok(current.document);
         }
         let texts = render.await?;
-        let mut known = known_parts(previous.and_then(|current| current.document).iter().flat_map(Document::parts));
-        let document = texts.map(|texts| Document::new(texts.iter().map(|text| known_or_new(&mut known, text))));
+        let mut known =
+            known_parts(previous.and_then(|current| current.document).iter().flat_map(Document::parts));
+        let document =
+            texts.map(|texts| Document::new(texts.iter().map(|text| known_or_new(&mut known, text))));
         drop(rendering);
         Ok(self.keep(key, entry, Current { stamp, document }))
     }
@@ -177,7 +179,9 @@ impl IndexCache {
             }
             _ => (stamp, render_ranges(&[], "", None, source).await?),
         };
-        let mut known = known_parts(previous.iter().filter_map(|current| current.document.as_ref()).flat_map(Document::parts));
+        let mut known = known_parts(
+            previous.iter().filter_map(|current| current.document.as_ref()).flat_map(Document::parts),
+        );
         let document = assemble(&renewed, source, &mut known);
         *ranges = renewed;
         drop(ranges);
@@ -255,9 +259,9 @@ async fn render_ranges<S: RangeSource>(
     let mut first = from.to_owned();
     loop {
         let mut of_range = Vec::new();
-        while let Some(record) = records.next_if(|(name, _)| {
-            (of_range.is_empty() && *name == first) || !is_boundary(name, MEAN_NAMES)
-        }) {
+        while let Some(record) = records
+            .next_if(|(name, _)| (of_range.is_empty() && *name == first) || !is_boundary(name, MEAN_NAMES))
+        {
             of_range.push(record);
         }
         // The lowest range is there even when it is empty, so that every name falls in one.

@@ -160,7 +160,9 @@ impl Drop for RequestMetrics {
         metrics.in_flight.dec();
         metrics.bytes_out.inc_by(self.bytes_out);
         let route = Arc::clone(&self.route);
-        let labels = RequestLabels { method: self.method, route: Arc::clone(&route), status: self.status };
+        // A handler that panics takes this with it; its caller is told 500.
+        let status = if std::thread::panicking() { 500 } else { self.status };
+        let labels = RequestLabels { method: self.method, route: Arc::clone(&route), status };
         metrics.requests.get_or_create(&labels).inc();
         let seconds = self.begun.elapsed().as_secs_f64();
         metrics.duration.get_or_create(&RouteLabels { method: self.method, route }).observe(seconds);

@@ -146,11 +146,8 @@ impl Call {
         freshness: Freshness,
     ) -> Result<Self, Refusal> {
         let services = arrival.services.clone();
-        let name = match arrival.params.get("channel") {
-            // A name that cannot be a channel's is treated as one that is absent.
-            Some(name) => Some(ChannelName::parse(format, name).ok()),
-            None => None,
-        };
+        // A name that cannot be a channel's is treated as one that is absent.
+        let name = arrival.params.get("channel").map(|name| ChannelName::parse(format, name).ok());
         let directory = services.store.directory();
         // One question to the database for both scopes, as long as the channel is the one we remember.
         let mut scopes = vec![Scope::REGISTRY];
@@ -168,15 +165,12 @@ impl Call {
         }
         let call = Self { arrival, caller, channel };
         match access {
-            Access::Open(_) => {}
             Access::Channel(action) => call.check(action, None)?,
-            Access::Authenticated if call.caller.is_anonymous() => return Err(log_in()),
-            Access::Authenticated => {}
-            Access::Admin if call.caller.is_anonymous() => return Err(log_in()),
+            Access::Authenticated | Access::Admin if call.caller.is_anonymous() => return Err(log_in()),
             Access::Admin if !call.caller.is_admin() => {
                 return Err(Refusal::forbidden("only an admin of the registry may do this"));
             }
-            Access::Admin => {}
+            Access::Open(_) | Access::Authenticated | Access::Admin => {}
         }
         Ok(call)
     }
@@ -200,7 +194,8 @@ impl Call {
         if action == Action::Read || !channel.allows(&self.caller.principal, Action::Read, package) {
             return Err(hidden(&self.caller));
         }
-        let what = package.map_or_else(|| "this channel".to_owned(), |package| format!("{package} in this channel"));
+        let what =
+            package.map_or_else(|| "this channel".to_owned(), |package| format!("{package} in this channel"));
         Err(Refusal::forbidden(format!(
             "{} may not {} {what}: ask an owner of {} for a grant",
             self.caller.actor(),
@@ -239,7 +234,9 @@ impl Call {
 async fn refresh(store: &Store, scopes: &[Scope], freshness: Freshness) -> Result<(), Refusal> {
     match freshness {
         Freshness::Now => store.revisions().refresh(scopes).await?,
-        Freshness::WithinASecond => store.revisions().refresh_if_older(scopes, Duration::from_secs(1)).await?,
+        Freshness::WithinASecond => {
+            store.revisions().refresh_if_older(scopes, Duration::from_secs(1)).await?
+        }
     }
     Ok(())
 }
@@ -257,7 +254,7 @@ fn hidden(caller: &Caller) -> Refusal {
 const ENCODINGS: [Encoding; 3] = [Encoding::Zstd, Encoding::Gzip, Encoding::Identity];
 
 impl Call {
-    /// The response that carries an index document: encoded once for all, with its ETag, `304` where the client
+    /// The response that carries an index document: encoded once for all, with its `ETag`, `304` where the client
     /// has it already.
     pub async fn index_response(
         &self,

@@ -77,7 +77,11 @@ impl TrustedProxies {
                 .iter()
                 .any(|name| headers.contains_key(name)),
         };
-        if x_forwarded { self.read_x_forwarded(direct, headers) } else { self.read_forwarded(direct, headers) }
+        if x_forwarded {
+            self.read_x_forwarded(direct, headers)
+        } else {
+            self.read_forwarded(direct, headers)
+        }
     }
 
     /// Each proxy adds the address that it saw at the end of the list. So many entries as there are trusted

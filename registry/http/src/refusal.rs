@@ -63,20 +63,26 @@ impl Refusal {
 
     /// 500, with a cause that only the log learns.
     pub fn internal(cause: impl Into<BoxError>) -> Self {
-        let refusal = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the registry made a mistake; its log says more");
+        let refusal =
+            Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the registry made a mistake; its log says more");
         Self { cause: Some(cause.into()), ..refusal }
     }
 
     /// 503 with `Retry-After`: Postgres or the object store is out of reach.
     pub fn unavailable(what: &'static str, cause: impl Into<BoxError>) -> Self {
-        let refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, format!("{what} is out of reach; try again"));
+        let refusal =
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, format!("{what} is out of reach; try again"));
         Self { retry_after: Some(RETRY), cause: Some(cause.into()), ..refusal }
     }
 
     /// Writes the cause to the log, and adds the headers that every protocol needs to a response in its own shape.
     pub fn finish(&self, mut response: Response<Body>) -> Response<Body> {
         if let Some(cause) = &self.cause {
-            tracing::error!(status = self.status.as_u16(), cause = report(cause.as_ref()), "a request failed");
+            tracing::error!(
+                status = self.status.as_u16(),
+                cause = report(cause.as_ref()),
+                "a request failed"
+            );
         }
         *response.status_mut() = self.status;
         if self.status == StatusCode::UNAUTHORIZED {
@@ -120,7 +126,11 @@ impl From<AttachError> for Refusal {
 
 impl From<ObjectError> for Refusal {
     fn from(error: ObjectError) -> Self {
-        if error.is_transient() { Self::unavailable("the object store", error) } else { Self::internal(error) }
+        if error.is_transient() {
+            Self::unavailable("the object store", error)
+        } else {
+            Self::internal(error)
+        }
     }
 }
 
@@ -140,7 +150,7 @@ impl From<RequestBodyError> for Refusal {
         let status = match &error {
             RequestBodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             RequestBodyError::Stalled { .. } => StatusCode::REQUEST_TIMEOUT,
-            _ => StatusCode::BAD_REQUEST,
+            RequestBodyError::Incomplete(_) => StatusCode::BAD_REQUEST,
         };
         Self::new(status, error.to_string())
     }

@@ -102,11 +102,16 @@ impl Accounts {
 
     /// Sees to it that an admin of this name exists, without touching the password of one that does.
     /// True when the account was made.
-    pub async fn ensure_admin(&self, name: &SubjectName, password_hash: Option<&str>) -> Result<bool, AccountError> {
+    pub async fn ensure_admin(
+        &self,
+        name: &SubjectName,
+        password_hash: Option<&str>,
+    ) -> Result<bool, AccountError> {
         let mut tx = self.store.begin().await?;
         let groups: Vec<&str> = Vec::new();
         let made =
-            tx.execute(&self.sql.insert_account, &[&name.as_str(), &password_hash, &true, &groups]).await? == 1;
+            tx.execute(&self.sql.insert_account, &[&name.as_str(), &password_hash, &true, &groups]).await?
+                == 1;
         let raised = !made && tx.execute(&self.sql.make_admin, &[&name.as_str()]).await? == 1;
         if !made && !raised {
             tx.rollback().await?;
@@ -152,8 +157,10 @@ impl Accounts {
         scope: Option<&TokenScope>,
         expires_at: Option<Timestamp>,
     ) -> Result<(), AccountError> {
-        let scope: Option<Value> =
-            scope.map(serde_json::to_value).transpose().map_err(|error| DbError::decode("token scope", error))?;
+        let scope: Option<Value> = scope
+            .map(serde_json::to_value)
+            .transpose()
+            .map_err(|error| DbError::decode("token scope", error))?;
         let mut tx = self.store.begin().await?;
         if tx.query_opt(&self.sql.account, &[&account.as_str()]).await?.is_none() {
             tx.rollback().await?;
@@ -163,14 +170,28 @@ impl Accounts {
         let inserted = tx
             .execute(
                 &self.sql.insert_token,
-                &[&token.id(), &account.as_str(), &kind, &sha256.as_bytes().as_slice(), &label, &scope, &expires_at],
+                &[
+                    &token.id(),
+                    &account.as_str(),
+                    &kind,
+                    &sha256.as_bytes().as_slice(),
+                    &label,
+                    &scope,
+                    &expires_at,
+                ],
             )
             .await?;
         if inserted == 0 {
             return Ok(tx.rollback().await?);
         }
         tx.touch(Scope::REGISTRY, token_document(token.id()));
-        audit(&tx, by, "create token", json!({ "account": account.as_str(), "token": token.id(), "scope": scope })).await?;
+        audit(
+            &tx,
+            by,
+            "create token",
+            json!({ "account": account.as_str(), "token": token.id(), "scope": scope }),
+        )
+        .await?;
         Ok(tx.commit().await?)
     }
 

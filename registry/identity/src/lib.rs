@@ -18,5 +18,7 @@ pub use token::{TOKEN_PREFIX, TokenText, TokenTextError};
 use granary_store::Migrations;
 
 /// The migrations of accounts and tokens.
-pub const MIGRATIONS: Migrations =
-    Migrations { owner: "identity", files: &[("V1__accounts", include_str!("../migrations/V1__accounts.sql"))] };
+pub const MIGRATIONS: Migrations = Migrations {
+    owner: "identity",
+    files: &[("V1__accounts", include_str!("../migrations/V1__accounts.sql"))],
+};

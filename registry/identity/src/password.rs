@@ -59,7 +59,8 @@ impl Passwords {
             let hash = hash.unwrap_or_else(|| NOBODY.to_owned());
             let parsed = PasswordHash::new(&hash)?;
             // The hash carries its own parameters.
-            let fits = Argon2::default().verify_password(password.expose_secret().as_bytes(), &parsed).is_ok();
+            let fits =
+                Argon2::default().verify_password(password.expose_secret().as_bytes(), &parsed).is_ok();
             Ok(known && fits)
         })
         .await
@@ -75,7 +76,8 @@ impl Passwords {
         &self,
         work: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let permit = Arc::clone(&self.running).acquire_owned().await.map_err(|_| PasswordError::Interrupted)?;
+        let permit =
+            Arc::clone(&self.running).acquire_owned().await.map_err(|_| PasswordError::Interrupted)?;
         tokio::task::spawn_blocking(move || {
             // Held until the hash is done, even when the request goes away: else a flood would pile up.
             let _permit = permit;
@@ -88,6 +90,8 @@ impl Passwords {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
     use super::*;
 
     #[tokio::test]

@@ -89,7 +89,9 @@ impl Identity {
             return Ok(caller);
         }
         let checked = Arc::new(match credential {
-            Credential::Token(text) | Credential::Session(text) => self.check_token(text.expose_secret()).await?,
+            Credential::Token(text) | Credential::Session(text) => {
+                self.check_token(text.expose_secret()).await?
+            }
             Credential::Basic { password, .. } if password.expose_secret().starts_with(TOKEN_PREFIX) => {
                 self.check_token(password.expose_secret()).await?
             }
@@ -170,10 +172,19 @@ impl Identity {
         };
         let admin = admin || self.admins.contains(&name);
         let caller = Caller { principal: Principal::User { name, groups, admin, scope }, recognition };
-        Ok(Remembered { caller: Arc::new(caller), expires_at, depends_on: vec![own, account], token: Some(id) })
+        Ok(Remembered {
+            caller: Arc::new(caller),
+            expires_at,
+            depends_on: vec![own, account],
+            token: Some(id),
+        })
     }
 
-    async fn check_password(&self, user: &str, password: secrecy::SecretString) -> Result<Remembered, AuthError> {
+    async fn check_password(
+        &self,
+        user: &str,
+        password: secrecy::SecretString,
+    ) -> Result<Remembered, AuthError> {
         let name: Option<SubjectName> = user.parse().ok();
         let document = self.stamped(account_document(user));
         let row = match &name {
@@ -237,7 +248,8 @@ impl Identity {
 
 /// Compares without telling by its duration how much was equal.
 fn equal(left: &[u8], right: &[u8]) -> bool {
-    left.len() == right.len() && left.iter().zip(right).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+    left.len() == right.len()
+        && left.iter().zip(right).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
 fn read_name(text: &str) -> Result<SubjectName, DbError> {

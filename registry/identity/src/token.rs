@@ -59,7 +59,8 @@ impl FromStr for TokenText {
     fn from_str(text: &str) -> Result<Self, TokenTextError> {
         let (id, secret) =
             text.strip_prefix(TOKEN_PREFIX).and_then(|rest| rest.split_once('_')).ok_or(TokenTextError)?;
-        let letters = |part: &str, length| part.len() == length && part.bytes().all(|b| b.is_ascii_alphanumeric());
+        let letters =
+            |part: &str, length| part.len() == length && part.bytes().all(|b| b.is_ascii_alphanumeric());
         if letters(id, ID_LENGTH) && letters(secret, SECRET_LENGTH) {
             Ok(Self { id: id.to_owned(), whole: text.to_owned().into() })
         } else {
@@ -70,6 +71,8 @@ impl FromStr for TokenText {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
     use super::*;
 
     #[test]

@@ -12,7 +12,9 @@ use granary_store::{Channel, DbError};
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
-use crate::format::json_api::{FileFacts, ReleaseFacts, project_document as render_project, release_document};
+use crate::format::json_api::{
+    FileFacts, ReleaseFacts, project_document as render_project, release_document,
+};
 use crate::format::simple::{self, FileRecord};
 use crate::format::{CoreMetadata, NormalizedName, PackageType, ProjectName, Representation, Version};
 use crate::state::{LIST_PREFIX, PyPi, project_document, read_digest, read_size};
@@ -52,7 +54,8 @@ impl SimpleFile {
         let place = file_place(self.sha256, &self.filename);
         let url = format!("../../{place}");
         // PEP 740 wants an absolute URL, so there is one only where it is known for certain.
-        let provenance = channel_url.filter(|_| self.has_attestations).map(|base| format!("{base}/{place}.provenance"));
+        let provenance =
+            channel_url.filter(|_| self.has_attestations).map(|base| format!("{base}/{place}.provenance"));
         let record = FileRecord {
             filename: &self.filename,
             url: &url,
@@ -93,9 +96,13 @@ impl PyPi {
             representation: form(representation).into(),
         };
         let public_url = call.arrival.services.public_url.as_deref();
-        let channel_url = public_url.map(|url| format!("{}/pypi/{}", url.trim_end_matches('/'), channel.name));
+        let channel_url =
+            public_url.map(|url| format!("{}/pypi/{}", url.trim_end_matches('/'), channel.name));
         self.index
-            .document(key, self.render_page(channel, project, representation.is_html(), channel_url.as_deref()))
+            .document(
+                key,
+                self.render_page(channel, project, representation.is_html(), channel_url.as_deref()),
+            )
             .await
     }
 
@@ -133,7 +140,11 @@ impl PyPi {
         versions.sort_unstable();
         versions.dedup();
         if let Some(text) = texts.last_mut() {
-            if html { simple::html_trailer(text) } else { simple::project_json_trailer(text, project, &versions) }
+            if html {
+                simple::html_trailer(text)
+            } else {
+                simple::project_json_trailer(text, project, &versions)
+            }
         }
         Ok(Some(texts))
     }
@@ -160,7 +171,11 @@ impl PyPi {
         self.index.ranged(key, &source).await
     }
 
-    async fn project(&self, channel: &Channel, project: &NormalizedName) -> Result<Option<StoredProject>, DbError> {
+    async fn project(
+        &self,
+        channel: &Channel,
+        project: &NormalizedName,
+    ) -> Result<Option<StoredProject>, DbError> {
         let row =
             self.store.database().query_opt(&self.sql.project, &[&channel.id(), &project.as_str()]).await?;
         let Some(row) = row else { return Ok(None) };
@@ -305,7 +320,12 @@ fn latest<'a>(by_version: &BTreeMap<&'a Version, Vec<&JsonFile>>) -> Option<&'a 
     let offered = |(version, files): &(&&'a Version, &Vec<&JsonFile>)| {
         !version.is_prerelease() && files.iter().any(|file| file.yanked.is_none())
     };
-    by_version.iter().rev().find(offered).or_else(|| by_version.iter().next_back()).map(|(version, _)| *version)
+    by_version
+        .iter()
+        .rev()
+        .find(offered)
+        .or_else(|| by_version.iter().next_back())
+        .map(|(version, _)| *version)
 }
 
 fn read_version(text: &str) -> Result<Version, DbError> {
@@ -333,13 +353,21 @@ impl RangeSource for ProjectList<'_> {
 
     fn head(&self) -> String {
         let mut head = String::new();
-        if self.html { simple::list_html_header(&mut head) } else { simple::list_json_header(&mut head, None) }
+        if self.html {
+            simple::list_html_header(&mut head)
+        } else {
+            simple::list_json_header(&mut head, None)
+        }
         head
     }
 
     fn tail(&self) -> String {
         let mut tail = String::new();
-        if self.html { simple::html_trailer(&mut tail) } else { simple::list_json_trailer(&mut tail) }
+        if self.html {
+            simple::html_trailer(&mut tail)
+        } else {
+            simple::list_json_trailer(&mut tail)
+        }
         tail
     }
 

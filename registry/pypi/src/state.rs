@@ -58,7 +58,11 @@ impl PyPi {
     }
 
     /// The file of this name, as far as it is known to a revision that is at most a second old.
-    pub(crate) async fn file(&self, channel: &Channel, filename: &str) -> Result<Option<Arc<FileEntry>>, DbError> {
+    pub(crate) async fn file(
+        &self,
+        channel: &Channel,
+        filename: &str,
+    ) -> Result<Option<Arc<FileEntry>>, DbError> {
         let revisions = self.store.revisions();
         let key = (channel.scope, Arc::from(filename));
         if let Some(entry) = self.files.get(&key) {
@@ -90,14 +94,24 @@ impl PyPi {
     }
 
     /// The core metadata of a file, byte by byte.
-    pub(crate) async fn core_metadata(&self, channel: &Channel, filename: &str) -> Result<Option<Vec<u8>>, Refusal> {
-        let row = self.store.database().query_opt(&self.sql.core_metadata, &[&channel.id(), &filename]).await?;
+    pub(crate) async fn core_metadata(
+        &self,
+        channel: &Channel,
+        filename: &str,
+    ) -> Result<Option<Vec<u8>>, Refusal> {
+        let row =
+            self.store.database().query_opt(&self.sql.core_metadata, &[&channel.id(), &filename]).await?;
         Ok(row.map(|row| row.try_get::<_, Option<Vec<u8>>>(0)).transpose().map_err(DbError::from)?.flatten())
     }
 
     /// The provenance object (PEP 740) of a file that was uploaded with attestations.
-    pub(crate) async fn provenance(&self, channel: &Channel, filename: &str) -> Result<Option<Vec<u8>>, Refusal> {
-        let row = self.store.database().query_opt(&self.sql.attestations, &[&channel.id(), &filename]).await?;
+    pub(crate) async fn provenance(
+        &self,
+        channel: &Channel,
+        filename: &str,
+    ) -> Result<Option<Vec<u8>>, Refusal> {
+        let row =
+            self.store.database().query_opt(&self.sql.attestations, &[&channel.id(), &filename]).await?;
         let attestations =
             row.map(|row| row.try_get::<_, Option<Value>>(0)).transpose().map_err(DbError::from)?.flatten();
         let Some(attestations) = attestations else { return Ok(None) };

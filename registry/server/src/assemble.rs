@@ -14,8 +14,8 @@ use granary_http::{Hosts, ListenAddress, Mount, MountedChannel, Table};
 use granary_identity::Identity;
 use granary_pypi::PyPi;
 use granary_store::objects::{
-    BlobCache, CacheOptions, Credentials, ObjectStore, ObjectStoreOptions, PartBufferOptions, PartBuffers, Proxy,
-    Timeouts, Uploads,
+    BlobCache, CacheOptions, Credentials, ObjectStore, ObjectStoreOptions, PartBufferOptions, PartBuffers,
+    Proxy, Timeouts, Uploads,
 };
 use granary_store::{Database, Migrations, Store};
 
@@ -120,8 +120,9 @@ pub fn front(
     let store = &assembled.store;
     let index = IndexCache::new(store.revisions().clone(), registry.cache.memory);
     let pypi = Arc::new(PyPi::new(store.clone(), index));
-    let table = Table::build([(Mount::new("/pypi", MountedChannel::Segments(2)), pypi.protocol().into_routes())])
-        .context("the route table")?;
+    let table =
+        Table::build([(Mount::new("/pypi", MountedChannel::Segments(2)), pypi.protocol().into_routes())])
+            .context("the route table")?;
     let services = Services {
         store: store.clone(),
         identity: assembled.identity.clone(),
@@ -130,7 +131,9 @@ pub fn front(
     };
     let trusted = registry.trusted_proxies.clone();
     let settings = FrontSettings {
-        proxies: TrustedProxies::new(ProxyHeaders::Either, move |ip| trusted.iter().any(|cidr| cidr.contains(ip))),
+        proxies: TrustedProxies::new(ProxyHeaders::Either, move |ip| {
+            trusted.iter().any(|cidr| cidr.contains(ip))
+        }),
         body_idle: registry.limits.request_timeout,
         traces,
     };

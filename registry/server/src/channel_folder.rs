@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use granary_core::{ChannelName, Format};
 use granary_crds::{BucketNaming, FolderReading, read_folder};
-use granary_store::{Store, report};
+use granary_store::{Store, object_name, report};
 use tokio_util::sync::CancellationToken;
 
-/// How often the folder is looked at. Mounted ConfigMaps change by swapping links, which only looking notices.
+/// How often the folder is looked at. A mounted `ConfigMap` changes by swapping links, which only looking notices.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often everything is applied again although no file has changed: what failed may work by now.
 const APPLY_EVERY: Duration = Duration::from_secs(15);
@@ -37,7 +36,7 @@ impl ChannelFolder {
     /// Applies the folder, and again whenever it changes, until told to stop. `applied` runs after the first time.
     pub async fn watch(mut self, stop: CancellationToken, applied: impl FnOnce() + Send) {
         let mut files = self.read().await;
-        let mut settled = self.apply(&files).await;
+        let mut settled = self.apply(files.as_ref()).await;
         applied();
         let mut since = tokio::time::Instant::now();
         loop {
@@ -52,7 +51,7 @@ impl ChannelFolder {
             }
             if changed || (!settled && since.elapsed() > APPLY_EVERY) {
                 files = now;
-                settled = self.apply(&files).await;
+                settled = self.apply(files.as_ref()).await;
                 since = tokio::time::Instant::now();
             }
         }
@@ -72,7 +71,7 @@ impl ChannelFolder {
     }
 
     /// True when nothing is left to be done.
-    async fn apply(&mut self, files: &Option<Files>) -> bool {
+    async fn apply(&mut self, files: Option<&Files>) -> bool {
         // A folder that cannot be read is not one without channels.
         let Some(files) = files else { return false };
         let reading = read_folder(files.iter().map(|(name, text)| (name.as_str(), text.as_str())));
@@ -99,7 +98,11 @@ impl ChannelFolder {
                 }
                 Err(error) => {
                     settled = false;
-                    self.tell(format!("{file}:{}: the channel {name} cannot be applied: {}", located.line, report(&error)));
+                    self.tell(format!(
+                        "{file}:{}: the channel {name} cannot be applied: {}",
+                        located.line,
+                        report(&error)
+                    ));
                 }
             }
         }
@@ -112,11 +115,8 @@ impl ChannelFolder {
         if !reading.problems.is_empty() {
             return false;
         }
-        let kept: Vec<(Format, ChannelName)> = reading
-            .channels
-            .iter()
-            .map(|(_, located)| (located.channel.format, located.channel.name.clone()))
-            .collect();
+        let kept: HashSet<String> =
+            reading.channels.iter().map(|(_, located)| object_name(&located.channel)).collect();
         match self.store.retire_channels_except(&kept).await {
             Ok(retired) => {
                 for (channel, policy) in retired {

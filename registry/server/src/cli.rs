@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use granary_core::{PackagePattern, Role, SubjectName};
 
-/// A package registry for Kubernetes: Conan, PyPI, conda and data packages.
+/// A package registry for Kubernetes: Python packages now; Conan, conda and data packages to come.
 #[derive(Debug, Parser)]
 #[command(name = "granary", version, about, max_term_width = 110)]
 pub struct Cli {
@@ -44,8 +44,8 @@ fn options_help() -> String {
 /// Where the configuration is.
 #[derive(Debug, Clone, Args)]
 pub struct ConfigArgs {
-    /// The config file: a PackageRegistry resource, or its spec alone. Every option may also come from the
-    /// environment (GRANARY_DATABASE_URL and so on: see `granary serve --help`).
+    /// The config file: a `PackageRegistry` resource, or its spec alone. Every option may also come from the
+    /// environment (`GRANARY_DATABASE_URL` and so on: see `granary serve --help`).
     #[arg(long, env = "GRANARY_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 }

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use granary_crds::{
-    Database, PackageRegistrySpec, RegistryFile, ValidRegistry, apply_environment, read_registry, validate_registry,
+    Database, PackageRegistrySpec, RegistryFile, ValidRegistry, apply_environment, read_registry,
+    validate_registry,
 };
 use granary_store::DatabaseOptions;
 
@@ -12,12 +13,16 @@ use crate::error::{Context, Failure};
 
 /// Reads the configuration of `serve` and of the commands beside it.
 pub fn load(args: &ConfigArgs) -> Result<ValidRegistry, Failure> {
-    let name = args.config.as_deref().map_or_else(|| "the environment".to_owned(), |path| path.display().to_string());
+    let name = args
+        .config
+        .as_deref()
+        .map_or_else(|| "the environment".to_owned(), |path| path.display().to_string());
     let text = match &args.config {
         Some(path) => read(path)?,
         None => String::new(),
     };
-    let listed = |problems: Vec<String>| Failure::new(format!("the configuration is wrong:\n{}", problems.join("\n")));
+    let listed =
+        |problems: Vec<String>| Failure::new(format!("the configuration is wrong:\n{}", problems.join("\n")));
     let mut file: RegistryFile = read_registry(&text)
         .map_err(|problems| listed(problems.iter().map(|problem| format!("{name}: {problem}")).collect()))?;
     apply_environment(&mut file.spec, std::env::vars())
@@ -42,7 +47,9 @@ fn read(path: &Path) -> Result<String, Failure> {
 /// The database, which `serve` and the commands beside it need.
 pub fn database(registry: &ValidRegistry) -> Result<&Database, Failure> {
     registry.database.as_ref().ok_or_else(|| {
-        Failure::new("no database is configured: set database.url, or GRANARY_DATABASE_URL, or use `granary dev`")
+        Failure::new(
+            "no database is configured: set database.url, or GRANARY_DATABASE_URL, or use `granary dev`",
+        )
     })
 }
 

@@ -47,16 +47,13 @@ pub async fn dev(args: DevArgs) -> Result<(), Failure> {
     let spec = spec(&args, &data);
     let registry = config::validate(&spec)?;
     let tracing = telemetry::start(&registry.telemetry, None)?;
-    let mut postgres = match &args.database_url {
-        Some(url) => {
-            data.write_secret("database-url", url)?;
-            None
-        }
-        None => {
-            let postgres = Postgres::start(&Options::new(&data.path("postgres"))).await.context("Postgres")?;
-            data.write_secret("database-url", &postgres.url())?;
-            Some(postgres)
-        }
+    let mut postgres = if let Some(url) = &args.database_url {
+        data.write_secret("database-url", url)?;
+        None
+    } else {
+        let postgres = Postgres::start(&Options::new(&data.path("postgres"))).await.context("Postgres")?;
+        data.write_secret("database-url", &postgres.url())?;
+        Some(postgres)
     };
     let objects_ended = CancellationToken::new();
     let (endpoint, objects) = serve_objects(&data, objects_ended.clone()).await?;
@@ -76,9 +73,16 @@ pub async fn dev(args: DevArgs) -> Result<(), Failure> {
 
     let talk = args.admin_token_file.is_none();
     let served = {
-        let serving = run::run(&registry, &assembled, Some(channels.clone()), tracing.is_on(), stop.clone(), |addresses| {
-            announce(addresses, talk.then_some((&token, channels.as_path(), &data)));
-        });
+        let serving = run::run(
+            &registry,
+            &assembled,
+            Some(channels.clone()),
+            tracing.is_on(),
+            stop.clone(),
+            |addresses| {
+                announce(addresses, talk.then_some((&token, channels.as_path(), &data)));
+            },
+        );
         tokio::select! {
             served = serving => served,
             () = postgres_ended(&mut postgres) => {
@@ -206,9 +210,12 @@ fn with_endpoint(mut spec: PackageRegistrySpec, endpoint: &str) -> PackageRegist
 }
 
 async fn serve_objects(data: &Data, ended: CancellationToken) -> Result<(String, JoinHandle<()>), Failure> {
-    let credentials =
-        Credentials::new(&data.random_secret("object-store-key-id")?, &data.random_secret("object-store-key")?);
-    let store = ObjectStore::open(&data.path("objects"), credentials, Arc::new(SystemClock)).context("the object store")?;
+    let credentials = Credentials::new(
+        &data.random_secret("object-store-key-id")?,
+        &data.random_secret("object-store-key")?,
+    );
+    let store = ObjectStore::open(&data.path("objects"), credentials, Arc::new(SystemClock))
+        .context("the object store")?;
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("the object store's port")?;
     let endpoint = format!("http://{}", listener.local_addr().context("the object store's port")?);
     let serving = tokio::spawn(async move { store.serve(listener, ended).await });

@@ -24,21 +24,21 @@ struct Findings {
 }
 
 impl Findings {
-    fn well(&self, what: &str, detail: &str) {
-        println!("ok     {what}: {detail}");
-    }
-
     fn wrong(&mut self, what: &str, problem: &str, remedy: &str) {
         self.wrong += 1;
         println!("WRONG  {what}: {problem}. {remedy}");
     }
 }
 
+fn well(what: &str, detail: &str) {
+    println!("ok     {what}: {detail}");
+}
+
 /// Runs `granary doctor`. Fails when anything is wrong.
 pub async fn doctor(args: &ConfigArgs) -> Result<ExitCode, Failure> {
     let registry = config::load(args)?;
     let mut findings = Findings::default();
-    findings.well("configuration", "readable and consistent");
+    well("configuration", "readable and consistent");
     check_database(&registry, &mut findings).await;
     check_object_store(&registry, &mut findings).await;
     Ok(if findings.wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -54,7 +54,11 @@ async fn check_database(registry: &ValidRegistry, findings: &mut Findings) {
     let database = match Database::new(&options) {
         Ok(database) => database,
         Err(error) => {
-            return findings.wrong("database", &report(&error), "Mend database.url and the certificate files");
+            return findings.wrong(
+                "database",
+                &report(&error),
+                "Mend database.url and the certificate files",
+            );
         }
     };
     let before = SystemClock.now();
@@ -70,7 +74,7 @@ async fn check_database(registry: &ValidRegistry, findings: &mut Findings) {
         }
     };
     let text = |index: usize| row.try_get::<_, String>(index).unwrap_or_default();
-    findings.well("database", text(0).split(" on ").next().unwrap_or_default());
+    well("database", text(0).split(" on ").next().unwrap_or_default());
     if text(3) == "off" {
         let remedy = "Turn it on: a power cut loses acknowledged packages otherwise";
         findings.wrong("database durability", "fsync is off", remedy);
@@ -80,10 +84,14 @@ async fn check_database(registry: &ValidRegistry, findings: &mut Findings) {
     }
     match missing_migrations(&database, &MIGRATIONS).await {
         Ok(missing) if missing.names.is_empty() => {
-            findings.well("schema", &format!("{} is up to date", options.schema));
+            well("schema", &format!("{} is up to date", options.schema));
         }
         Ok(missing) => {
-            findings.wrong("schema", &format!("it lacks {}", missing.names.join(", ")), "Run `granary migrate`");
+            findings.wrong(
+                "schema",
+                &format!("it lacks {}", missing.names.join(", ")),
+                "Run `granary migrate`",
+            );
         }
         Err(error) => {
             findings.wrong("schema", &report(&error), "Grant the role usage of the schema and its tables");
@@ -103,16 +111,20 @@ async fn check_object_store(registry: &ValidRegistry, findings: &mut Findings) {
         }
     };
     // A name that nobody uses, shaped like those of the channels, so that the same rights are tried.
-    let Ok(name) = granary_core::ChannelName::parse(granary_core::Format::PyPi, &format!("doctor-{}", Uuid::now_v7().simple()))
-    else {
+    let Ok(name) = granary_core::ChannelName::parse(
+        granary_core::Format::PyPi,
+        &format!("doctor-{}", Uuid::now_v7().simple()),
+    ) else {
         return;
     };
+    let endpoint =
+        config.endpoint.as_ref().map_or_else(|| "the region's own".to_owned(), ToString::to_string);
     let bucket = config.bucket_naming.bucket(granary_core::Format::PyPi, &name);
     for probe in store.probe(bucket.as_str(), true, &SystemClock).await {
-        let what = format!("object store, {}", step_name(probe.step));
+        let what = format!("object store {endpoint}, {}", step_name(probe.step));
         match (&probe.outcome, probe.skew) {
             (Ok(()), Some(skew)) => check_clock("object store clock", skew, findings),
-            (Ok(()), None) => findings.well(&what, "works"),
+            (Ok(()), None) => well(&what, "works"),
             (Err(error), _) => findings.wrong(&what, &report(error), remedy(probe.step, error)),
         }
     }
@@ -123,7 +135,7 @@ fn check_clock(what: &str, skew: SignedDuration, findings: &mut Findings) {
         let problem = format!("{} seconds away from ours", skew.as_secs());
         findings.wrong(what, &problem, "Run a time service on both machines");
     } else {
-        findings.well(what, "agrees with ours");
+        well(what, "agrees with ours");
     }
 }
 
@@ -142,7 +154,9 @@ fn step_name(step: ProbeStep) -> &'static str {
 fn remedy(step: ProbeStep, error: &ObjectError) -> &'static str {
     match (step, error) {
         (_, ObjectError::Unavailable(_)) => "Is it running, and is objectStore.endpoint right?",
-        (_, ObjectError::Denied(_)) => "Mend the access key, or grant it this action on the buckets of the prefix",
+        (_, ObjectError::Denied(_)) => {
+            "Mend the access key, or grant it this action on the buckets of the prefix"
+        }
         (ProbeStep::ConditionalWrite, _) => {
             "Use a release of the store that honours If-None-Match: owners of buckets are told apart by it"
         }

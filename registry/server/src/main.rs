@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 async fn command(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(args) => run::serve(args).await.map(|()| ExitCode::SUCCESS),
-        Command::Dev(args) => dev::dev(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Dev(args) => Box::pin(dev::dev(args)).await.map(|()| ExitCode::SUCCESS),
         Command::Migrate(args) => admin::migrate(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::doctor(&args).await,
         Command::Token(args) => admin::token(args).await.map(|()| ExitCode::SUCCESS),

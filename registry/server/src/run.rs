@@ -132,7 +132,11 @@ pub async fn run(
 }
 
 /// Applies and watches the folder of channels. Cancelled once they were applied for the first time.
-fn watch_channels(assembled: &Assembled, folder: Option<PathBuf>, stop: &CancellationToken) -> CancellationToken {
+fn watch_channels(
+    assembled: &Assembled,
+    folder: Option<PathBuf>,
+    stop: &CancellationToken,
+) -> CancellationToken {
     let applied = CancellationToken::new();
     match folder {
         None => applied.cancel(),
@@ -167,8 +171,9 @@ fn readiness(assembled: &Assembled) -> Readiness {
 }
 
 async fn check_migrations(assembled: &Assembled) -> Result<(), Failure> {
-    let missing =
-        missing_migrations(assembled.store.database(), &MIGRATIONS).await.context("the database cannot be asked")?;
+    let missing = missing_migrations(assembled.store.database(), &MIGRATIONS)
+        .await
+        .context("the database cannot be asked")?;
     if missing.names.is_empty() {
         return Ok(());
     }
@@ -231,7 +236,8 @@ fn telemetry_client(registry: &ValidRegistry) -> Result<Option<reqwest::Client>,
     }
     if let Some(url) = &outbound.https_proxy {
         let direct = reqwest::NoProxy::from_string(&outbound.no_proxy.join(","));
-        client = client.proxy(reqwest::Proxy::https(url.expose()).context("outbound.httpsProxy")?.no_proxy(direct));
+        client = client
+            .proxy(reqwest::Proxy::https(url.expose()).context("outbound.httpsProxy")?.no_proxy(direct));
     }
     client.build().map(Some).context("telemetry")
 }

@@ -12,6 +12,10 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::error::{Context, Failure};
 
+/// Libraries that report as errors or news what is neither: `s3s` each answer that is not a success. What the
+/// configuration says comes behind and wins.
+const QUIET: &str = "s3s=off,refinery_core=warn";
+
 /// Keeps traces flowing; the last ones are sent when it is ended.
 #[derive(Debug, Default)]
 pub struct Tracing {
@@ -36,10 +40,13 @@ impl Tracing {
 
 /// Sets up logs on standard error and, where an endpoint is named, traces over OTLP.
 pub fn start(telemetry: &Telemetry, client: Option<reqwest::Client>) -> Result<Tracing, Failure> {
-    let filter = EnvFilter::try_new(&telemetry.log_filter).context("telemetry.logFilter")?;
+    let filter =
+        EnvFilter::try_new(format!("{QUIET},{}", telemetry.log_filter)).context("telemetry.logFilter")?;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match telemetry.log_format {
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+        LogFormat::Json => {
+            lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
+        }
         LogFormat::Human => lines.with_target(false).compact().boxed(),
     };
     let registry = tracing_subscriber::registry().with(lines.with_filter(filter));

@@ -16,6 +16,8 @@ create table channel (
     settings jsonb not null,
     -- Who may change the channel: a resource (Git) or an API.
     origin text not null check (origin in ('resource', 'api')),
+    -- The resource that made it: its name, behind its namespace where it has one.
+    object text,
     -- pending: waits for its bucket. retired: its resource is gone, bucket and rows are kept.
     state text not null check (state in ('pending', 'active', 'retired')),
     -- What happens when the resource is deleted.

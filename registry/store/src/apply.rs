@@ -1,5 +1,6 @@
 //! Makes a channel what its resource says: bucket first, then rows and grants in one transaction.
 
+use std::collections::HashSet;
 use std::num::NonZeroU16;
 
 use granary_core::{ChannelName, Format};
@@ -27,6 +28,14 @@ pub enum ApplyError {
     /// A channel of this name was made through an API.
     #[error("the channel {0} was made through an API; set `adopt: true` to take it over")]
     NotOurs(String),
+    /// The resource made another channel before.
+    #[error("{object} is the channel {was}; format and name never change: delete it and make another")]
+    Immutable {
+        /// The resource.
+        object: String,
+        /// The channel that it made.
+        was: String,
+    },
     /// Another channel stands where this one would.
     #[error("the channel {name} cannot stand beside {other}: their URLs would be the same")]
     Excluded {
@@ -55,6 +64,7 @@ impl Store {
         wanted: &ValidChannel,
         naming: &BucketNaming,
     ) -> Result<Applied, ApplyError> {
+        self.check_identity(wanted).await?;
         self.check_neighbours(wanted.format, &wanted.name).await?;
         let (scope, bucket, origin) = self.channel_row(wanted, naming).await?;
         if origin == "api" && !wanted.adopt {
@@ -66,10 +76,25 @@ impl Store {
         Ok(Applied { changed, bucket, lacking: provisioned.lacking })
     }
 
+    /// One resource is one channel for as long as it exists.
+    async fn check_identity(&self, wanted: &ValidChannel) -> Result<(), ApplyError> {
+        let object = object_name(wanted);
+        let params = (wanted.format.as_str(), wanted.name.as_str());
+        let row = self
+            .database()
+            .query_opt(&self.sql().channel_of_object, &[&object, &params.0, &params.1])
+            .await?;
+        let Some(row) = row else { return Ok(()) };
+        let (format, name): (&str, &str) =
+            (row.try_get(0).map_err(DbError::from)?, row.try_get(1).map_err(DbError::from)?);
+        Err(ApplyError::Immutable { was: format!("{format}/{name}"), object })
+    }
+
     /// A channel `a` excludes channels `a/*`.
     async fn check_neighbours(&self, format: Format, name: &ChannelName) -> Result<(), ApplyError> {
         let rows = self.database().query(&self.sql().channel_names, &[&format.as_str()]).await?;
-        let inside = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
+        let inside =
+            |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
         for row in &rows {
             let other: &str = row.try_get(0).map_err(DbError::from)?;
             if inside(other, name.as_str()) || inside(name.as_str(), other) {
@@ -88,7 +113,10 @@ impl Store {
         let settings = to_json(&wanted.settings)?;
         let bucket = wanted.bucket_name(naming).to_string();
         self.database()
-            .execute(&self.sql().insert_channel, &[&format, &name, &bucket, &settings, &"resource"])
+            .execute(
+                &self.sql().insert_channel,
+                &[&format, &name, &bucket, &settings, &"resource", &object_name(wanted)],
+            )
             .await?;
         let row = self.database().query_opt(&self.sql().channel_by_name, &[&format, &name]).await?;
         let row = row.ok_or_else(|| DbError::decode("channel", "it is gone again"))?;
@@ -104,12 +132,14 @@ impl Store {
         let row = row.ok_or_else(|| DbError::decode("channel", "it is gone again"))?;
         let stored_settings: Value = row.try_get(0)?;
         let (origin, state, policy): (&str, &str, &str) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+        let (object, wanted_object): (Option<String>, String) = (row.try_get(4)?, object_name(wanted));
         let rows = tx.query(&sql.grants_of_source, &[&scope.0, &"resource"]).await?;
         let stored_grants = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Value>, _>>()?;
         if stored_settings == settings
             && stored_grants == grants
             && origin == "resource"
             && read_policy(policy) == wanted.deletion_policy
+            && object.as_ref() == Some(&wanted_object)
             && ChannelState::read(state)? == ChannelState::Active
         {
             tx.rollback().await?;
@@ -117,7 +147,11 @@ impl Store {
         }
         let policy = policy_text(wanted.deletion_policy);
         let active = ChannelState::Active.as_str();
-        tx.execute(&sql.update_channel, &[&scope.0, &settings, &"resource", &active, &policy]).await?;
+        tx.execute(
+            &sql.update_channel,
+            &[&scope.0, &settings, &"resource", &active, &policy, &wanted_object],
+        )
+        .await?;
         if stored_grants != grants {
             tx.execute(&sql.delete_grants, &[&scope.0, &"resource"]).await?;
             tx.execute(&sql.insert_grants, &[&scope.0, &"resource", &grants]).await?;
@@ -129,11 +163,11 @@ impl Store {
         Ok(true)
     }
 
-    /// The channels that resources made and that are not among `kept`: stops serving them, and removes bucket and
-    /// rows of those whose resource had `deletionPolicy: Delete`. Returns their full names.
+    /// The channels whose resources are not among `objects` (as [`object_name`] names them): stops serving them,
+    /// and removes bucket and rows of those whose resource had `deletionPolicy: Delete`. Returns their full names.
     pub async fn retire_channels_except(
         &self,
-        kept: &[(Format, ChannelName)],
+        objects: &HashSet<String>,
     ) -> Result<Vec<(String, DeletionPolicy)>, ApplyError> {
         let rows = self.database().query(&self.sql().channels, &[]).await?;
         let mut retired = Vec::new();
@@ -146,7 +180,8 @@ impl Store {
             let name = read_name(format, row.try_get(2).map_err(DbError::from)?)?;
             let (origin, state): (&str, &str) =
                 (row.try_get(5).map_err(DbError::from)?, row.try_get(6).map_err(DbError::from)?);
-            let is_kept = kept.iter().any(|(kept_format, kept_name)| *kept_format == format && *kept_name == name);
+            let object: Option<String> = row.try_get(8).map_err(DbError::from)?;
+            let is_kept = object.is_some_and(|object| objects.contains(&object));
             let policy = read_policy(row.try_get(7).map_err(DbError::from)?);
             let settled = state == ChannelState::Retired.as_str() && policy == DeletionPolicy::Retain;
             if is_kept || origin != "resource" || settled {
@@ -166,7 +201,8 @@ impl Store {
 
     async fn retire(&self, scope: Scope, format: Format, name: &ChannelName) -> Result<(), DbError> {
         let mut tx = self.begin().await?;
-        if tx.execute(&self.sql().set_channel_state, &[&scope.0, &ChannelState::Retired.as_str()]).await? == 0 {
+        if tx.execute(&self.sql().set_channel_state, &[&scope.0, &ChannelState::Retired.as_str()]).await? == 0
+        {
             return tx.rollback().await;
         }
         tx.touch(Scope::REGISTRY, channel_document(format, name.as_str()));
@@ -186,6 +222,14 @@ impl Store {
     /// What this registry writes into a bucket to say that it owns it for this channel.
     async fn owner(&self, format: Format, name: &ChannelName) -> Result<OwnerId, ApplyError> {
         Ok(format!("{}/{format}/{name}", self.registry_id().await?).parse()?)
+    }
+}
+
+/// How a channel's resource is named: behind its namespace, where it has one.
+pub fn object_name(channel: &ValidChannel) -> String {
+    match &channel.namespace {
+        Some(namespace) => format!("{namespace}/{}", channel.object_name),
+        None => channel.object_name.clone(),
     }
 }
 
@@ -209,7 +253,9 @@ fn bucket_plan(name: &str, owner: OwnerId, wanted: &granary_crds::BucketPlan) ->
         encryption: match &wanted.encryption {
             granary_crds::Encryption::StoreDefault => None,
             granary_crds::Encryption::Aes256 => Some(Encryption::StoreManaged),
-            granary_crds::Encryption::Kms { key_id } => Some(Encryption::Kms { key_id: key_id.clone().unwrap_or_default() }),
+            granary_crds::Encryption::Kms { key_id } => {
+                Some(Encryption::Kms { key_id: key_id.clone().unwrap_or_default() })
+            }
         },
         abort_incomplete_after_days: NonZeroU16::new(wanted.abort_incomplete_uploads_after_days)
             .unwrap_or(NonZeroU16::MIN),

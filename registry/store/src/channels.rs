@@ -8,10 +8,10 @@ use moka::sync::Cache;
 use serde_json::Value;
 use tokio_postgres::Row;
 
+use crate::DbError;
 use crate::database::Database;
 use crate::revision::{Revisions, Scope, Stamp};
 use crate::sql::Statements;
-use crate::DbError;
 
 /// How many names are remembered, also those that no channel has.
 const REMEMBERED: u64 = 20_000;
@@ -151,8 +151,10 @@ impl Directory {
             if ChannelState::read(row.try_get(6)?)? != ChannelState::Active {
                 continue;
             }
-            let format: Format =
-                row.try_get::<_, &str>(1)?.parse().map_err(|error| DbError::decode("channel format", error))?;
+            let format: Format = row
+                .try_get::<_, &str>(1)?
+                .parse()
+                .map_err(|error| DbError::decode("channel format", error))?;
             let scope = Scope(row.try_get(0)?);
             let grants = self.database.query(&self.sql.grants, &[&scope.0]).await?;
             channels.push(Channel {

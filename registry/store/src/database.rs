@@ -115,7 +115,9 @@ impl Database {
 }
 
 /// One connection outside the pool: for migrations, which hold a session lock.
-pub(crate) async fn connect_directly(options: &DatabaseOptions) -> Result<tokio_postgres::Client, ConnectError> {
+pub(crate) async fn connect_directly(
+    options: &DatabaseOptions,
+) -> Result<tokio_postgres::Client, ConnectError> {
     let config = parse_url(&options.url)?;
     if let Some(tls) = tls_connector(&config, options)? {
         let (client, connection) = config.connect(tls).await.map_err(ConnectError::Connect)?;

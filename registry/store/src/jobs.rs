@@ -13,9 +13,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::DbError;
 use crate::database::{Database, Param};
 use crate::sql::Statements;
-use crate::DbError;
 
 /// How long a worker may hold a job before another takes it to be dead.
 const LOCK: SignedDuration = SignedDuration::from_mins(60);
@@ -153,7 +153,8 @@ impl Jobs {
         let row = self.database.query_opt(&self.sql.claim, &[&now, &(now + LOCK), &kinds]).await?;
         let Some(row) = row else { return Ok(false) };
         let (id, kind): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
-        let (payload, attempts, max_attempts): (Value, i32, i32) = (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
+        let (payload, attempts, max_attempts): (Value, i32, i32) =
+            (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
         let Some(handler) = self.handlers.get(kind.as_str()) else { return Ok(false) };
         match handler(payload).await {
             Ok(Done::Finished) => self.database.execute(&self.sql.complete, &[&id]).await?,
@@ -184,6 +185,8 @@ fn pause_before(attempts: i32) -> SignedDuration {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
     use super::*;
 
     #[test]

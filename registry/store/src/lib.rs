@@ -24,7 +24,7 @@ use granary_core::Clock;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-pub use apply::{Applied, ApplyError};
+pub use apply::{Applied, ApplyError, object_name};
 pub use audit::AuditEntry;
 pub use channels::{Channel, ChannelState, Directory};
 pub use database::{ConnectError, Database, DatabaseOptions, Param};

@@ -15,8 +15,10 @@ pub struct Migrations {
 }
 
 /// The migrations of the shared tables; they run before any other.
-pub const MIGRATIONS: Migrations =
-    Migrations { owner: "store", files: &[("V1__foundation", include_str!("../migrations/V1__foundation.sql"))] };
+pub const MIGRATIONS: Migrations = Migrations {
+    owner: "store",
+    files: &[("V1__foundation", include_str!("../migrations/V1__foundation.sql"))],
+};
 
 /// Why the schema could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +68,10 @@ pub async fn migrate(options: &DatabaseOptions, sets: &[Migrations]) -> Result<V
     let mut client = connect_directly(options).await?;
     let schema = &options.schema;
     client
-        .execute("select pg_advisory_lock(hashtextextended('granary migrations of ' || $1, 0))", &[&schema.as_str()])
+        .execute(
+            "select pg_advisory_lock(hashtextextended('granary migrations of ' || $1, 0))",
+            &[&schema.as_str()],
+        )
         .await
         .map_err(MigrateError::Prepare)?;
     // The role may lack the right to create schemas; that is fine where the schema is there.
@@ -87,7 +92,8 @@ pub async fn migrate(options: &DatabaseOptions, sets: &[Migrations]) -> Result<V
             .run_async(&mut client)
             .await
             .map_err(|source| MigrateError::Run { owner: set.owner, source })?;
-        applied.extend(report.applied_migrations().iter().map(|migration| format!("{}/{migration}", set.owner)));
+        applied
+            .extend(report.applied_migrations().iter().map(|migration| format!("{}/{migration}", set.owner)));
     }
     // The lock goes with the connection.
     Ok(applied)
@@ -99,12 +105,18 @@ pub async fn missing_migrations(database: &Database, sets: &[Migrations]) -> Res
     for set in sets {
         let applied = applied_names(database, database.schema(), *set).await?;
         let lacks = |name: &&&str| !applied.iter().any(|done| done == **name);
-        names.extend(set.files.iter().map(|(name, _)| name).filter(lacks).map(|name| format!("{}/{name}", set.owner)));
+        names.extend(
+            set.files.iter().map(|(name, _)| name).filter(lacks).map(|name| format!("{}/{name}", set.owner)),
+        );
     }
     Ok(Missing { names })
 }
 
-async fn applied_names(database: &Database, schema: &Schema, set: Migrations) -> Result<Vec<String>, DbError> {
+async fn applied_names(
+    database: &Database,
+    schema: &Schema,
+    set: Migrations,
+) -> Result<Vec<String>, DbError> {
     let table = format!("\"{schema}\".{}", set.history_table());
     let exists = database.query_opt("select to_regclass($1) is not null", &[&table]).await?;
     if !exists.is_some_and(|row| row.get(0)) {

@@ -7,15 +7,15 @@ use deadpool_postgres::Object;
 use granary_core::{Clock, Digests, Sha256};
 use tokio_postgres::Row;
 
+use crate::DbError;
 use crate::audit::AuditEntry;
 use crate::channels::Channel;
 use crate::database::{Database, Param};
 use crate::jobs::NewJob;
 use crate::objects::StoredObject;
-use crate::revision::{SLOTS, Scope};
+use crate::revision::{SLOT_COUNT, Scope};
 use crate::sql::Statements;
 use crate::upkeep::LONGEST_UPLOAD;
-use crate::DbError;
 
 /// The row of a blob, to which a protocol's own rows refer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,8 +64,8 @@ impl PublishTx {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, DbError> {
         let client = database.connection().await?;
-        let slot = NEXT_SLOT.fetch_add(1, Ordering::Relaxed) % SLOTS as u16;
-        let tx = Self { client: Some(client), sql, clock, slot: slot.cast_signed(), touched: Vec::new() };
+        let slot = (NEXT_SLOT.fetch_add(1, Ordering::Relaxed) % SLOT_COUNT).cast_signed();
+        let tx = Self { client: Some(client), sql, clock, slot, touched: Vec::new() };
         // An acknowledged write is kept whatever the server's default says.
         tx.client()?.batch_execute("begin; set local synchronous_commit to on").await?;
         Ok(tx)

@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
+use crate::DbError;
 use crate::database::Database;
 use crate::sql::Statements;
-use crate::DbError;
 
 /// How many slots a scope has.
-pub(crate) const SLOTS: usize = 16;
+pub(crate) const SLOT_COUNT: u16 = 16;
+const SLOTS: usize = SLOT_COUNT as usize;
 /// More changes than this are not asked for one by one: everything of the scope is dropped.
 const MOST_CHANGES: i64 = 20_000;
 /// How many documents of a scope are told apart before they are all dropped together.
@@ -181,6 +182,7 @@ impl Revisions {
 async fn answer_all(shared: Arc<Shared>) {
     loop {
         shared.wake.notified().await;
+        shared.gather().await;
         let waiting = std::mem::take(&mut *shared.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         if waiting.is_empty() {
             continue;
@@ -197,6 +199,21 @@ async fn answer_all(shared: Arc<Shared>) {
 }
 
 impl Shared {
+    /// Lets the requests that are about to ask join: as long as every look finds more of them, one more look. It
+    /// costs microseconds, and under load it halves the number of queries.
+    async fn gather(&self) {
+        const MOST_LOOKS: usize = 32;
+        let mut found = 0;
+        for _ in 0..MOST_LOOKS {
+            let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).len();
+            if waiting <= found {
+                return;
+            }
+            found = waiting;
+            tokio::task::yield_now().await;
+        }
+    }
+
     async fn ask(&self, scopes: &[Scope]) -> Result<(), DbError> {
         let asked = Instant::now();
         let ids: Vec<i64> = scopes.iter().map(|scope| scope.0).collect();
@@ -253,7 +270,8 @@ impl Shared {
         }
         let rows = self.database.query(&self.sql.changes, &[&scope.0, &slots, &after, &upto]).await?;
         if i64::try_from(rows.len()).is_ok_and(|count| count == steps) {
-            let documents = rows.iter().map(|row| row.try_get::<_, &str>(0).map(Arc::from)).collect::<Result<_, _>>()?;
+            let documents =
+                rows.iter().map(|row| row.try_get::<_, &str>(0).map(Arc::from)).collect::<Result<_, _>>()?;
             Ok(Changes::Documents(documents))
         } else {
             // Some of the change rows have been pruned.
@@ -264,6 +282,8 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
     use super::*;
 
     fn documents(names: &[&str]) -> Changes {
@@ -287,7 +307,8 @@ mod tests {
     fn too_many_documents_are_dropped_together() {
         let mut state = ScopeState::new([0; SLOTS], Instant::now());
         for step in 0..3 {
-            let names: Vec<Arc<str>> = (0..MOST_STAMPS / 2).map(|n| Arc::from(format!("{step}-{n}"))).collect();
+            let names: Vec<Arc<str>> =
+                (0..MOST_STAMPS / 2).map(|n| Arc::from(format!("{step}-{n}"))).collect();
             state.note(Changes::Documents(names));
         }
         assert!(state.stamps.len() <= MOST_STAMPS);

@@ -23,16 +23,18 @@ crate::statements! {
 
         // channels
         channel_by_name = "select id, bucket, settings, origin, state from @channel where format = $1 and name = $2";
-        channels = "select id, format, name, bucket, settings, origin, state, deletion_policy from @channel order by format, name";
+        channels = "select id, format, name, bucket, settings, origin, state, deletion_policy, object from @channel order by format, name";
         channel_names = "select name from @channel where format = $1 and state = 'active' order by name";
-        insert_channel = "insert into @channel (format, name, bucket, settings, origin, state) \
-                          values ($1, $2, $3, $4, $5, 'pending') \
+        channel_of_object = "select format, name from @channel \
+                             where object = $1 and state <> 'retired' and not (format = $2 and name = $3) limit 1";
+        insert_channel = "insert into @channel (format, name, bucket, settings, origin, object, state) \
+                          values ($1, $2, $3, $4, $5, $6, 'pending') \
                           on conflict (format, name) do nothing returning id";
-        update_channel = "update @channel set settings = $2, origin = $3, state = $4, deletion_policy = $5, \
+        update_channel = "update @channel set settings = $2, origin = $3, state = $4, deletion_policy = $5, object = $6, \
                           updated_at = now() where id = $1";
         set_channel_state = "update @channel set state = $2, updated_at = now() where id = $1 and state <> $2";
         delete_channel = "delete from @channel where id = $1";
-        lock_channel = "select settings, origin, state, deletion_policy from @channel where id = $1 for update";
+        lock_channel = "select settings, origin, state, deletion_policy, object from @channel where id = $1 for update";
         grants = "select body from @channel_grant where channel_id = $1 order by source desc, position";
         grants_of_source = "select body from @channel_grant where channel_id = $1 and source = $2 order by position";
         delete_grants = "delete from @channel_grant where channel_id = $1 and source = $2";

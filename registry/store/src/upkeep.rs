@@ -92,7 +92,8 @@ impl Store {
                     Err(error) if error.is_not_found() => HashSet::new(),
                     Err(error) => return Err(error.into()),
                 };
-                let gone: Vec<&str> = keys.iter().map(String::as_str).filter(|key| !failed.contains(*key)).collect();
+                let gone: Vec<&str> =
+                    keys.iter().map(String::as_str).filter(|key| !failed.contains(*key)).collect();
                 for key in &failed {
                     warn!(bucket, key, "an object could not be removed; the next run tries again");
                 }
@@ -122,7 +123,8 @@ impl Store {
         let mut found = 0;
         while let Some(page) = pages.next().await {
             let page = page.into_iter().collect::<Result<Vec<_>, _>>()?;
-            let is_old = |object: &&ListedObject| object.last_modified.is_some_and(|modified| modified < before);
+            let is_old =
+                |object: &&ListedObject| object.last_modified.is_some_and(|modified| modified < before);
             let old: Vec<&str> = page.iter().filter(is_old).map(|object| object.key.as_str()).collect();
             if old.is_empty() {
                 continue;
@@ -168,7 +170,13 @@ impl Store {
         Ok(scrubbed)
     }
 
-    async fn read_whole(&self, bucket: &str, key: &str, sha256: Sha256, size: u64) -> Result<(), ObjectError> {
+    async fn read_whole(
+        &self,
+        bucket: &str,
+        key: &str,
+        sha256: Sha256,
+        size: u64,
+    ) -> Result<(), ObjectError> {
         let stream = self.objects().open(bucket, key, None).await?;
         let mut bytes = std::pin::pin!(verified(stream, sha256, size));
         while let Some(chunk) = bytes.next().await {

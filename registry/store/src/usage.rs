@@ -8,10 +8,10 @@ use granary_core::Clock;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
+use crate::DbError;
 use crate::database::Database;
 use crate::revision::Scope;
 use crate::sql::Statements;
-use crate::DbError;
 
 /// The most counters that are kept while the database is away; further files are not counted until it is back.
 const MOST_COUNTERS: usize = 50_000;
@@ -72,7 +72,12 @@ impl Usage {
         }
         // Rows are always locked in the same order, so that pods never wait for each other in a ring.
         counted.sort_unstable_by(|(left, _), (right, _)| {
-            (left.channel, &left.package, &left.file, left.day).cmp(&(right.channel, &right.package, &right.file, right.day))
+            (left.channel, &left.package, &left.file, left.day).cmp(&(
+                right.channel,
+                &right.package,
+                &right.file,
+                right.day,
+            ))
         });
         let result = self.add(&counted).await;
         if result.is_err() {
@@ -100,7 +105,11 @@ impl Usage {
     }
 
     /// Downloads and uploads of each file of a package, over all days that were flushed.
-    pub async fn of_package(&self, channel: Scope, package: &str) -> Result<Vec<(String, i64, i64)>, DbError> {
+    pub async fn of_package(
+        &self,
+        channel: Scope,
+        package: &str,
+    ) -> Result<Vec<(String, i64, i64)>, DbError> {
         let rows = self.database.query(&self.sql.usage_of_package, &[&channel.0, &package]).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
     }

@@ -79,7 +79,8 @@ fn a_token_narrows_even_an_admin() {
         packages: vec!["acme-*".parse().unwrap()],
         role: Role::Publisher,
     };
-    let bot = Principal::User { name: "bot".parse().unwrap(), groups: vec![], admin: true, scope: Some(scope) };
+    let bot =
+        Principal::User { name: "bot".parse().unwrap(), groups: vec![], admin: true, scope: Some(scope) };
     assert!(allowed(&[], &bot, Action::Publish, Some("acme-core")));
     assert!(!allowed(&[], &bot, Action::Publish, Some("other")));
     assert!(!allowed(&[], &bot, Action::Remove, Some("acme-core")));
@@ -89,8 +90,10 @@ fn a_token_narrows_even_an_admin() {
 
 #[test]
 fn a_narrow_token_takes_nothing_away_that_anybody_has() {
-    let scope = TokenScope { channels: vec!["pypi/other".parse().unwrap()], packages: vec![], role: Role::Reader };
-    let bot = Principal::User { name: "bot".parse().unwrap(), groups: vec![], admin: false, scope: Some(scope) };
+    let scope =
+        TokenScope { channels: vec!["pypi/other".parse().unwrap()], packages: vec![], role: Role::Reader };
+    let bot =
+        Principal::User { name: "bot".parse().unwrap(), groups: vec![], admin: false, scope: Some(scope) };
     let public = [grant(vec![Subject::Anonymous], Role::Reader, &[], &[])];
     assert!(allowed(&public, &bot, Action::Read, Some("x")));
     let internal = [grant(vec![Subject::Authenticated], Role::Reader, &[], &[])];
@@ -107,27 +110,40 @@ fn any_subject() -> impl Strategy<Value = Subject> {
 }
 
 fn any_patterns() -> impl Strategy<Value = Vec<PackagePattern>> {
-    prop::collection::vec(prop::sample::select(vec!["*", "a*", "b*", "ab", "?b"]).prop_map(|p| p.parse().unwrap()), 0..3)
+    prop::collection::vec(
+        prop::sample::select(vec!["*", "a*", "b*", "ab", "?b"]).prop_map(|p| p.parse().unwrap()),
+        0..3,
+    )
 }
 
 fn any_grant() -> impl Strategy<Value = Grant> {
-    (prop::collection::vec(any_subject(), 1..3), any_patterns(), any_patterns()).prop_map(|(subjects, packages, except)| {
-        Grant { subjects, role: Role::Reader, packages, except, source: GrantSource::Resource }
-    })
+    (prop::collection::vec(any_subject(), 1..3), any_patterns(), any_patterns()).prop_map(
+        |(subjects, packages, except)| Grant {
+            subjects,
+            role: Role::Reader,
+            packages,
+            except,
+            source: GrantSource::Resource,
+        },
+    )
 }
 
 fn any_principal() -> impl Strategy<Value = Principal> {
     let scope = (prop::sample::select(vec!["pypi/dev", "pypi/*", "conda/*"]), any_patterns()).prop_map(
-        |(channel, packages)| TokenScope { channels: vec![channel.parse().unwrap()], packages, role: Role::Reader },
-    );
-    let user = (prop::sample::select(vec!["ada", "eve"]), any::<bool>(), any::<bool>(), prop::option::of(scope)).prop_map(
-        |(name, in_team, admin, scope)| Principal::User {
-            name: name.parse().unwrap(),
-            groups: if in_team { vec!["team".parse().unwrap()] } else { vec![] },
-            admin,
-            scope,
+        |(channel, packages)| TokenScope {
+            channels: vec![channel.parse().unwrap()],
+            packages,
+            role: Role::Reader,
         },
     );
+    let user =
+        (prop::sample::select(vec!["ada", "eve"]), any::<bool>(), any::<bool>(), prop::option::of(scope))
+            .prop_map(|(name, in_team, admin, scope)| Principal::User {
+                name: name.parse().unwrap(),
+                groups: if in_team { vec!["team".parse().unwrap()] } else { vec![] },
+                admin,
+                scope,
+            });
     prop_oneof![1 => Just(Principal::Anonymous), 6 => user]
 }
 

@@ -30,7 +30,8 @@ impl RangeSource for Names {
     }
 
     async fn records(&self, from: &str, to: Option<&str>) -> Result<Vec<(String, Vec<u8>)>, Infallible> {
-        let wanted = self.0.iter().filter(|name| name.as_str() >= from && to.is_none_or(|to| name.as_str() < to));
+        let wanted =
+            self.0.iter().filter(|name| name.as_str() >= from && to.is_none_or(|to| name.as_str() < to));
         Ok(wanted.map(|name| (name.clone(), format!(",\"{name}\"").into_bytes())).collect())
     }
 }

@@ -53,3 +53,17 @@ fn invented_methods_share_a_label_and_a_lost_client_is_499() {
         "{text}"
     );
 }
+
+#[test]
+fn a_handler_that_panics_is_500() {
+    let mut registry = Registry::default();
+    let metrics = HttpMetrics::new(&mut registry);
+    let request = metrics.begin(&Method::GET);
+    let handler = std::thread::spawn(move || {
+        let _request = request;
+        panic!("on purpose");
+    });
+    handler.join().unwrap_err();
+    let text = encoded(&registry);
+    assert!(text.contains("{method=\"GET\",route=\"none\",status=\"500\"} 1\n"), "{text}");
+}

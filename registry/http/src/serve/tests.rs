@@ -32,7 +32,7 @@ fn quick() -> ServeSettings {
     ServeSettings {
         header_timeout: Duration::from_millis(200),
         idle_timeout: Duration::from_millis(600),
-        write_timeout: Duration::from_millis(400),
+        write_timeout: Duration::from_millis(600),
         drain_timeout: Duration::from_secs(5),
         max_header_bytes: 8192,
         ..ServeSettings::default()
@@ -240,7 +240,7 @@ async fn a_connection_serves_many_requests_and_pipelined_ones() {
 
 #[tokio::test]
 async fn a_head_that_stalls_or_is_too_large_ends_the_connection() {
-    let server = start(quick());
+    let server = start(ServeSettings { idle_timeout: Duration::from_mins(1), ..quick() });
     for beginning in ["", "G", "PRI * HT", "GET /hello HTTP/1.1\r\nHost: h\r\n"] {
         let begun = Instant::now();
         let mut stream = server.connect().await;
@@ -262,7 +262,7 @@ async fn a_head_that_stalls_or_is_too_large_ends_the_connection() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(read_all(&mut stream).await, "");
-    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(begun.elapsed() < Duration::from_secs(5));
     // Nor does it for the second request of a connection.
     let mut stream = server.connect().await;
     send(&mut stream, "GET /hello HTTP/1.1\r\nHost: h\r\n\r\n").await;
@@ -270,7 +270,7 @@ async fn a_head_that_stalls_or_is_too_large_ends_the_connection() {
     send(&mut stream, "GET /hel").await;
     let begun = Instant::now();
     assert_eq!(read_all(&mut stream).await, "");
-    assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 
     let mut stream = server.connect().await;
     send(&mut stream, &format!("GET /hello HTTP/1.1\r\nX-Large: {}\r\n\r\n", "a".repeat(9000))).await;
@@ -283,17 +283,17 @@ async fn a_head_that_stalls_or_is_too_large_ends_the_connection() {
 
 #[tokio::test]
 async fn a_connection_that_does_nothing_is_closed() {
-    let server = start(quick());
+    let server = start(ServeSettings { idle_timeout: Duration::from_millis(1500), ..quick() });
     let mut stream = server.connect().await;
     send(&mut stream, "GET /hello HTTP/1.1\r\nHost: h\r\n\r\n").await;
     read_one(&mut stream).await;
     let begun = Instant::now();
     // Past the limit for heads, short of that for idling: still there.
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
     send(&mut stream, "GET /hello HTTP/1.1\r\nHost: h\r\n\r\n").await;
     read_one(&mut stream).await;
     assert_eq!(read_all(&mut stream).await, "");
-    assert!(begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() >= Duration::from_millis(1900), "{:?}", begun.elapsed());
     server.end().await;
 }
 
@@ -302,7 +302,7 @@ async fn a_client_that_takes_nothing_is_given_up() {
     let server = start(quick());
     let mut stream = server.connect().await;
     send(&mut stream, "GET /huge HTTP/1.1\r\nHost: h\r\n\r\n").await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
     let received = read_all_bytes(&mut stream).await;
     assert!(received < 64 << 20, "{received}");
     // One that takes it slowly, but takes it, gets everything.
@@ -345,7 +345,8 @@ async fn a_panic_is_500_and_the_server_goes_on() {
 
 #[tokio::test]
 async fn a_drain_lets_running_requests_finish() {
-    let server = start(quick());
+    let minute = Duration::from_mins(1);
+    let server = start(ServeSettings { header_timeout: minute, idle_timeout: minute, ..quick() });
     let mut running = server.connect().await;
     send(&mut running, "GET /wait HTTP/1.1\r\nHost: h\r\n\r\n").await;
     let mut idle = server.connect().await;
@@ -358,9 +359,9 @@ async fn a_drain_lets_running_requests_finish() {
     server.stop.cancel();
     assert_eq!(read_all(&mut idle).await, "");
     assert_eq!(read_all(&mut silent).await, "");
-    assert!(begun.elapsed() < Duration::from_millis(150));
+    assert!(begun.elapsed() < Duration::from_secs(4));
     assert!(TcpStream::connect(server.address).await.is_err(), "it must not accept any more");
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!server.ended.is_finished());
     server.release.notify_one();
     let answer = read_all(&mut running).await;

@@ -318,7 +318,7 @@ impl ValidForm {
             {
                 return Err(disagree("requires_python", of_form, &of_file));
             }
-        } else if file.package_type() == PackageType::BdistWheel {
+        } else {
             return Err(UploadError::NoMetadata);
         }
         Ok(Release {

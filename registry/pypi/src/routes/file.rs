@@ -12,14 +12,16 @@ use crate::state::{FileEntry, PyPi};
 /// Of every distribution: a type of its own would lead clients to unpack what they should keep.
 const CONTENT_TYPE: &str = "application/octet-stream";
 /// How long a presigned URL lives.
-const PRESIGNED: std::time::Duration = std::time::Duration::from_secs(300);
+const PRESIGNED: std::time::Duration = std::time::Duration::from_mins(5);
 
 /// `GET` and `HEAD` of a file, of `FILE.metadata` and of `FILE.provenance`.
 pub(super) async fn download(state: Arc<PyPi>, call: Call) -> Result<Response<Body>, Refusal> {
     let requested = call.arrival.params.get("filename").unwrap_or_default();
     let (filename, side) = match requested {
         name if name.ends_with(".metadata") => (name.trim_end_matches(".metadata"), Some(Side::Metadata)),
-        name if name.ends_with(".provenance") => (name.trim_end_matches(".provenance"), Some(Side::Provenance)),
+        name if name.ends_with(".provenance") => {
+            (name.trim_end_matches(".provenance"), Some(Side::Provenance))
+        }
         name => (name, None),
     };
     let channel = call.channel()?;
@@ -74,7 +76,9 @@ async fn blob(
             store.usage().downloaded(channel.scope, &entry.project, &entry.filename);
             let mut response = respond::redirect(StatusCode::FOUND, &url);
             // The link dies before long, and is for this caller.
-            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+            response
+                .headers_mut()
+                .insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
             return Ok(response);
         }
     }
@@ -87,15 +91,18 @@ async fn blob(
         cache_control: cache_control(channel, entry),
         headers: HeaderMap::new(),
     };
-    let (opened_store, opened_channel, opened_entry) = (store.clone(), Arc::clone(channel), Arc::clone(entry));
+    let (opened_store, opened_channel, opened_entry) =
+        (store.clone(), Arc::clone(channel), Arc::clone(entry));
     let response = file
         .respond::<_, _, Refusal>(method, &call.arrival.headers, move |range| {
-            let (store, channel, entry) = (opened_store.clone(), Arc::clone(&opened_channel), Arc::clone(&opened_entry));
+            let (store, channel, entry) =
+                (opened_store.clone(), Arc::clone(&opened_channel), Arc::clone(&opened_entry));
             async move {
                 let length = range.end - range.start;
                 let (objects, size) = (store.objects().clone(), entry.size);
                 let sha256 = entry.sha256;
-                let fetch = move |part| async move { objects.open(&channel.bucket, &entry.object_key, part).await };
+                let fetch =
+                    move |part| async move { objects.open(&channel.bucket, &entry.object_key, part).await };
                 let wanted = (length < size).then_some(range);
                 let stream = store.cache().get(sha256, size, wanted, fetch).await?;
                 Ok(match stream.into_bytes() {

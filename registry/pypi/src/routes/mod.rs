@@ -27,6 +27,8 @@ pub(crate) fn routes(state: &Arc<PyPi>) -> Protocol {
     Protocol::new(Format::PyPi, shape)
         .route(Method::POST, "/{channel}/", publish, now, state, upload::upload)
         .route(Method::POST, "/{channel}", publish, now, state, upload::upload)
+        .route(get.clone(), "/{channel}/", read, now, state, simple::to_the_index)
+        .route(get.clone(), "/{channel}", read, now, state, simple::to_the_index)
         .route(get.clone(), "/{channel}/+simple/", read, now, state, simple::project_list)
         .route(get.clone(), "/{channel}/+simple", read, now, state, simple::add_slash)
         .route(get.clone(), "/{channel}/+simple/{project}/", read, now, state, simple::project)
@@ -38,9 +40,23 @@ pub(crate) fn routes(state: &Arc<PyPi>) -> Protocol {
         .route(get.clone(), "/{channel}/pypi/{project}/json", read, now, state, json::project)
         .route(get.clone(), "/{channel}/pypi/{project}/{version}/json", read, now, state, json::release)
         .route(get, "/{channel}/+f/{start}/{rest}/{filename}", read, soon, state, file::download)
-        .route(Method::DELETE, "/{channel}/+f/{start}/{rest}/{filename}", remove, now, state, manage::delete_file)
+        .route(
+            Method::DELETE,
+            "/{channel}/+f/{start}/{rest}/{filename}",
+            remove,
+            now,
+            state,
+            manage::delete_file,
+        )
         .route(Method::DELETE, "/{channel}/+project/{project}", remove, now, state, manage::delete_project)
-        .route(Method::DELETE, "/{channel}/+project/{project}/{version}", remove, now, state, manage::delete_release)
+        .route(
+            Method::DELETE,
+            "/{channel}/+project/{project}/{version}",
+            remove,
+            now,
+            state,
+            manage::delete_release,
+        )
         .route(Method::PUT, "/{channel}/+yank/{project}/{version}", remove, now, state, manage::yank)
         .route(Method::DELETE, "/{channel}/+yank/{project}/{version}", remove, now, state, manage::unyank)
 }
@@ -50,8 +66,12 @@ fn shape(refusal: &Refusal) -> Response<Body> {
     let mut response = Response::new(Body::bytes(format!("{}\n", refusal.message)));
     response.headers_mut().insert(CONTENT_TYPE, respond::TEXT);
     response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
-    let reason: String =
-        refusal.message.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).take(200).collect();
+    let reason: String = refusal
+        .message
+        .chars()
+        .map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' })
+        .take(200)
+        .collect();
     if let Ok(reason) = ReasonPhrase::try_from(reason.into_bytes()) {
         response.extensions_mut().insert(reason);
     }

@@ -29,6 +29,14 @@ pub(super) async fn project(state: Arc<PyPi>, call: Call) -> Result<Response<Bod
     call.index_response(document.ok_or_else(no_such_project)?, representation.content_type()).await
 }
 
+/// From the URL of uploads, should somebody look at it, to the index.
+pub(super) async fn to_the_index(_: Arc<PyPi>, call: Call) -> Result<Response<Body>, Refusal> {
+    let last = call.arrival.path.segments().last().map_or("", String::as_str);
+    let target =
+        if call.arrival.path.trailing_slash() { "+simple/".to_owned() } else { format!("{last}/+simple/") };
+    Ok(respond::redirect(StatusCode::FOUND, &target))
+}
+
 /// To the same path with a slash at its end, which is where the relative links of a page begin.
 pub(super) async fn add_slash(_: Arc<PyPi>, call: Call) -> Result<Response<Body>, Refusal> {
     let target = match call.arrival.params.get("project") {

@@ -14,12 +14,17 @@ use multer::{Field, Multipart};
 use serde_json::{Value, json};
 
 use crate::format::{
-    ArchiveReader, CoreMetadata, DistributionFile, NormalizedName, Release, UploadForm, ValidForm,
+    ArchiveReader, CoreMetadata, DistributionFile, NormalizedName, PackageType, Release, UploadForm,
+    ValidForm,
 };
 use crate::state::{PyPi, list_document, project_document};
 
 /// What a form may hold beside its file, in bytes.
-const FORM_ALLOWANCE: u64 = 32 << 20;
+const FORM_ALLOWANCE: u64 = 512 << 10;
+/// The longest name of a field, in bytes.
+const LONGEST_FIELD_NAME: usize = 200;
+/// What may follow the form, in bytes: it means nothing.
+const LONGEST_EPILOGUE: u64 = 4096;
 
 /// Publishes one file.
 pub(super) async fn upload(state: Arc<PyPi>, mut call: Call) -> Result<Response<Body>, Refusal> {
@@ -68,12 +73,18 @@ struct Passing {
 
 impl Received {
     async fn read(state: &PyPi, call: &mut Call) -> Result<Self, Refusal> {
-        let mut multipart = multipart(call)?;
-        let (mut form, mut passing) = (UploadForm::new(), None);
         let limit = call.max_upload_size();
         let bucket = Arc::clone(&call.channel()?.bucket);
+        let boundary = boundary(call)?;
+        let mut body = call.arrival.take_body().limited_to(limit.saturating_add(FORM_ALLOWANCE));
+        body.check_declared()?;
+        let (mut form, mut passing) = (UploadForm::new(), None);
+        let mut multipart = Multipart::new((&mut body).map_err(std::io::Error::other), boundary);
         while let Some(field) = multipart.next_field().await.map_err(form_refusal)? {
             let name = field.name().unwrap_or_default().to_owned();
+            if name.len() > LONGEST_FIELD_NAME {
+                return Err(Refusal::bad_request("the name of a field of the form is too long"));
+            }
             match (name.as_str(), field.file_name()) {
                 ("content", Some(_)) if passing.is_some() => {
                     return Err(Refusal::bad_request("the form has two fields named content"));
@@ -81,11 +92,8 @@ impl Received {
                 ("content", Some(filename)) => {
                     let file = form.file_hint(filename).map_err(bad_request)?;
                     let upload = state.store.uploads().begin(&bucket, limit).await;
-                    let start = Passing {
-                        filename: filename.to_owned(),
-                        archive: ArchiveReader::new(&file),
-                        upload,
-                    };
+                    let start =
+                        Passing { filename: filename.to_owned(), archive: ArchiveReader::new(&file), upload };
                     passing = Some(start.pass(field).await?);
                 }
                 // Detached signatures have not been of use to anybody for years; they are read and dropped.
@@ -95,7 +103,11 @@ impl Received {
                 (_, None) => form.add(&name, text(field).await?).map_err(bad_request)?,
             }
         }
-        let passing = passing.ok_or_else(|| Refusal::bad_request("the form has no file in a field named content"))?;
+        drop(multipart);
+        // What stands behind the form has to be whole too: a body that breaks off there was cut on its way.
+        body.collect(LONGEST_EPILOGUE).await?;
+        let passing =
+            passing.ok_or_else(|| Refusal::bad_request("the form has no file in a field named content"))?;
         passing.check(form.validate().map_err(bad_request)?)
     }
 }
@@ -117,19 +129,19 @@ impl Passing {
             None => None,
         };
         let mut release = form.check(&file, &self.upload.digests(), metadata).map_err(bad_request)?;
-        release.metadata_file = contents.metadata;
+        // Only of wheels: what an sdist says of itself may change when it is built (PEP 658 leaves it out).
+        if file.package_type() == PackageType::BdistWheel {
+            release.metadata_file = contents.metadata;
+        }
         Ok(Received { release, upload: self.upload })
     }
 }
 
-fn multipart(call: &mut Call) -> Result<Multipart<'static>, Refusal> {
+fn boundary(call: &Call) -> Result<String, Refusal> {
     let content_type = call.arrival.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let boundary = multer::parse_boundary(content_type.unwrap_or_default())
-        .map_err(|_| Refusal::bad_request("an upload is a POST of multipart/form-data, as twine and uv send it"))?;
-    let limit = call.max_upload_size().saturating_add(FORM_ALLOWANCE);
-    let body = call.arrival.take_body().limited_to(limit);
-    body.check_declared()?;
-    Ok(Multipart::new(body.map_err(std::io::Error::other), boundary))
+    multer::parse_boundary(content_type.unwrap_or_default()).map_err(|_| {
+        Refusal::bad_request("an upload is a POST of multipart/form-data, as twine and uv send it")
+    })
 }
 
 /// The whole of a text field.
@@ -172,7 +184,12 @@ enum Standing {
     Replaceable,
 }
 
-async fn standing(state: &PyPi, call: &Call, channel: &Channel, release: &Release) -> Result<Standing, Refusal> {
+async fn standing(
+    state: &PyPi,
+    call: &Call,
+    channel: &Channel,
+    release: &Release,
+) -> Result<Standing, Refusal> {
     let (database, params) = (state.store.database(), (channel.id(), release.filename.as_str()));
     let file = database.query_opt(&state.sql.file_by_name, &[&params.0, &params.1]).await?;
     let (row, was) = match file {

@@ -57,7 +57,7 @@ async fn a_presigned_url_gives_the_file_its_name_to_anybody_for_a_while() {
         let url = server.store.presign_get(BUCKET, &key, now, ttl, "a-1.0.whl", "application/zip").await;
         url.unwrap().unwrap()
     };
-    let url = presign(Timestamp::now(), Duration::from_secs(3600)).await;
+    let url = presign(Timestamp::now(), Duration::from_hours(1)).await;
     assert!(url.contains("X-Amz-Expires=300"), "never longer than five minutes: {url}");
     let answer = String::from_utf8(http_get(&url).await).unwrap();
     let lower = answer.to_ascii_lowercase();
@@ -65,14 +65,14 @@ async fn a_presigned_url_gives_the_file_its_name_to_anybody_for_a_while() {
     assert!(lower.contains("content-disposition: attachment; filename=\"a-1.0.whl\""), "{answer}");
     assert!(lower.contains("content-type: application/zip"), "{answer}");
 
-    let late = presign(Timestamp::now() - SignedDuration::from_mins(10), Duration::from_secs(60)).await;
+    let late = presign(Timestamp::now() - SignedDuration::from_mins(10), Duration::from_mins(1)).await;
     assert!(http_get(&late).await.starts_with(b"HTTP/1.1 403"));
 
     let mut private = options(server.address);
     private.public_endpoint = None;
     let store = ObjectStore::connect(private).await.unwrap();
     let none =
-        store.presign_get(BUCKET, &key, Timestamp::now(), Duration::from_secs(60), "f", "text/plain").await;
+        store.presign_get(BUCKET, &key, Timestamp::now(), Duration::from_mins(1), "f", "text/plain").await;
     assert_eq!(none.unwrap(), None);
 }
 

@@ -1,6 +1,7 @@
 //! An S3 service that has every setting of a bucket, in memory, and writes down each change it is asked for: for
 //! what the embedded store lacks.
 
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -149,6 +150,7 @@ fn never_set(code: &'static str) -> S3Error {
     error
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it is what every operation returns")]
 fn answer<T>(output: T) -> S3Result<S3Response<T>> {
     Ok(S3Response::new(output))
 }
@@ -244,7 +246,7 @@ impl S3 for Service {
         let objects = request.input.delete.objects.clone();
         let mut what = "DeleteObjects".to_owned();
         for object in &objects {
-            what += &format!(" {}@{}", object.key, object.version_id.as_deref().unwrap_or("-"));
+            write!(what, " {}@{}", object.key, object.version_id.as_deref().unwrap_or("-")).unwrap();
         }
         let mut state = self.write(&request, what)?;
         state.versions.retain(|(key, id)| {

@@ -122,7 +122,7 @@ async fn more_uploads_than_buffers_wait_for_each_other_and_all_end() {
         })
         .collect();
     for task in tasks {
-        let (stored, sha256) = tokio::time::timeout(Duration::from_secs(120), task).await.unwrap().unwrap();
+        let (stored, sha256) = tokio::time::timeout(Duration::from_mins(2), task).await.unwrap().unwrap();
         assert_eq!(stored.digests.sha256, sha256);
     }
     assert_eq!(server.keys().await.len(), 20);

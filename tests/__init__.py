@@ -1,0 +1,1 @@
+"""Tests that cross rooms: the real binary, a real Postgres, real clients."""

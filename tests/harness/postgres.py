@@ -1,0 +1,89 @@
+"""A private Postgres on a Unix socket in a temporary folder."""
+
+import glob
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from urllib.parse import quote
+
+from .processes import dies_with_parent, unprivileged, wait_until
+
+# Appears in the connection URL, so that a log which shows the URL is found out.
+PASSWORD = "planted-database-password"
+DATABASE = "granary"
+
+
+def program(name: str) -> str:
+    """A Postgres program: Debian keeps the server's outside PATH."""
+    found = sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"))
+    path = found[-1] if found else shutil.which(name)
+    if path is None:
+        raise RuntimeError(f"{name} is not installed: scripts/need.sh postgres")
+    return path
+
+
+class Postgres:
+    """A server of its own, as durable as one of production."""
+
+    def __init__(self, *, settings: dict[str, str] | None = None):
+        self.folder = Path(tempfile.mkdtemp(prefix="granary-pg-"))
+        self.user = unprivileged()
+        if self.user:
+            os.chown(self.folder, self.user["user"], self.user["group"])
+        self.settings = {"max_connections": "200", **(settings or {})}
+        self.process: subprocess.Popen | None = None
+        self._run("initdb", "-D", f"{self.folder}/data", "-U", "granary", "--auth=trust", "--no-sync",
+                  "--encoding=UTF8", "--locale=C.UTF-8")
+        self.start()
+        self._run("createdb", "-h", str(self.folder), "-U", "granary", DATABASE)
+
+    def _run(self, name: str, *arguments: str) -> str:
+        done = subprocess.run([program(name), *arguments], cwd=self.folder, capture_output=True, text=True, **self.user)
+        if done.returncode != 0:
+            raise RuntimeError(f"{name}: {done.stderr}")
+        return done.stdout
+
+    def start(self) -> None:
+        """Starts the server and waits until it takes connections."""
+        options = [f"-c{name}={value}" for name, value in self.settings.items()]
+        with open(self.folder / "log", "a") as log:
+            self.process = subprocess.Popen(
+                [program("postgres"), "-D", f"{self.folder}/data", "-k", str(self.folder), "-clisten_addresses=", *options],
+                cwd=self.folder, stdout=log, stderr=log, preexec_fn=dies_with_parent, **self.user)
+
+        def ready() -> bool:
+            if self.process.poll() is not None:
+                raise RuntimeError((self.folder / "log").read_text())
+            done = subprocess.run([program("pg_isready"), "-q", "-h", str(self.folder)])
+            return done.returncode == 0
+
+        wait_until(ready, 60, "Postgres")
+
+    def stop(self) -> None:
+        """Stops at once, breaking every connection, as a lost server does; `start` recovers."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGQUIT)
+            self.process.wait(30)
+            self.process = None
+
+    def close(self) -> None:
+        """Stops and removes everything."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def url(self) -> str:
+        """The connection URL, with a password that trust authentication does not ask for."""
+        return f"postgresql://granary:{PASSWORD}@/{DATABASE}?host={quote(str(self.folder), safe='')}"
+
+    def sql(self, statement: str) -> list[list[str]]:
+        """Runs a statement; its rows, as text."""
+        out = self._run("psql", "-h", str(self.folder), "-U", "granary", "-d", DATABASE, "-XqAt", "-F", "\t", "-c", statement)
+        return [line.split("\t") for line in out.splitlines()]
+
+    def drop(self, schema: str) -> None:
+        """Forgets a test's schema."""
+        self.sql(f'SET client_min_messages = warning; DROP SCHEMA IF EXISTS "{schema}" CASCADE')
