@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -210,6 +211,31 @@ class TestServe:
         done = registry.command("doctor")
         assert done.returncode != 0 and "database" in done.stdout.lower()
         assert "planted" not in done.stdout + done.stderr
+
+    def test_traces_go_to_the_collector_with_the_parent_of_the_request(self, registry: Registry):
+        received: list[tuple[str, bytes]] = []
+
+        class Collector(BaseHTTPRequestHandler):
+            def do_POST(self):
+                received.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        collector = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        registry.migrate()
+        registry.spec["telemetry"] = {"otlpEndpoint": f"http://127.0.0.1:{collector.server_port}"}
+        registry.write_config()
+        trace = "0af7651916cd43dd8448eb211c80319c"
+        with watched(registry):
+            registry.wait_for_channel("dev")
+            registry.get("/pypi/dev/+simple/", headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+            wait_until(lambda: any(bytes.fromhex(trace) in body for _, body in received), 15, "the trace")
+        collector.shutdown()
+        assert {path for path, _ in received} == {"/v1/traces"}
 
     def test_a_wrong_config_is_refused_by_line(self, registry: Registry):
         registry.config.write_text("apiVersion: granary.dev/v1alpha1\nkind: PackageRegistry\nmetadata:\n  name: test\nspec:\n  databse: {}\n")

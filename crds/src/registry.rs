@@ -48,7 +48,7 @@ settings! {
 settings! {
     /// The Postgres that holds everything but the files.
     pub struct DatabaseSpec {
-        /// The connection string: `postgresql://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full`. May lead through a pooler in
+        /// The connection string: `postgresql://USER:PASSWORD@HOST/DATABASE?sslmode=require`. May lead through a pooler in
         /// transaction mode.
         pub url: Option<Secret> = None,
         /// A file that holds the connection string.

@@ -111,10 +111,12 @@ impl Front {
         let host = parts.uri.host().or_else(|| parts.headers.get(HOST)?.to_str().ok());
         match self.hosts.table(host).find(&parts.method, &path) {
             Lookup::Found(matched) => {
-                let limits = BodyLimits { max_bytes: u64::MAX, idle: self.settings.body_idle };
+                let idle = self.settings.body_idle;
+                let limits = BodyLimits { max_bytes: u64::MAX, idle, ..BodyLimits::default() };
+                let body = RequestBody::new(body, &parts.headers, limits);
                 let arrival = Arrival {
                     services: self.services.clone(),
-                    body: Mutex::new(RequestBody::new(body, &parts.headers, limits)),
+                    body: Mutex::new(self.counted(body)),
                     method: parts.method,
                     path,
                     query,
@@ -130,6 +132,14 @@ impl Front {
             Lookup::MethodNotAllowed { allow } => (respond::method_not_allowed(&allow), None),
             Lookup::NotFound => (plain(&Refusal::not_found("there is nothing at this path")), None),
         }
+    }
+
+    fn counted(&self, body: RequestBody) -> RequestBody {
+        if body.declared() == Some(0) {
+            return body;
+        }
+        let metrics = self.metrics.clone();
+        body.counted(move |bytes| metrics.received(bytes))
     }
 
     fn span(&self, request: &Request<Incoming>, id: &str) -> Span {

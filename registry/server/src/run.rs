@@ -64,7 +64,7 @@ pub async fn run(
     stop: CancellationToken,
     ready: impl FnOnce(&[ListenAddress]),
 ) -> Result<(), Failure> {
-    let mut metrics = Metrics::with_prefix("granary");
+    let mut metrics = Metrics::default();
     let front = Arc::new(assemble::front(registry, assembled, HttpMetrics::new(&mut metrics), traces)?);
     let readiness = Arc::new(readiness(assembled));
     let management = Management::new(Arc::clone(&readiness), Arc::new(metrics));

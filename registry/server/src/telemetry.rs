@@ -1,11 +1,16 @@
 //! Logs and traces.
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use granary_crds::{LogFormat, Telemetry};
+use http::{Request, Response};
 use opentelemetry::trace::TracerProvider;
+use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use tokio::runtime::Handle;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
@@ -38,6 +43,28 @@ impl Tracing {
     }
 }
 
+/// Where the collector takes traces: at the path that the OTLP specification names, unless the URL has one.
+fn traces_url(endpoint: &str) -> String {
+    let base = endpoint.trim_end_matches('/');
+    let has_path = base.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+    if has_path { base.to_owned() } else { format!("{base}/v1/traces") }
+}
+
+/// Sends spans on our runtime: the exporter calls from a thread of its own, which has none.
+#[derive(Debug)]
+struct OtlpClient {
+    client: reqwest::Client,
+    runtime: Handle,
+}
+
+#[async_trait]
+impl HttpClient for OtlpClient {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let client = self.client.clone();
+        self.runtime.spawn(async move { client.send_bytes(request).await }).await?
+    }
+}
+
 /// Sets up logs on standard error and, where an endpoint is named, traces over OTLP.
 pub fn start(telemetry: &Telemetry, client: Option<reqwest::Client>) -> Result<Tracing, Failure> {
     let filter =
@@ -55,12 +82,13 @@ pub fn start(telemetry: &Telemetry, client: Option<reqwest::Client>) -> Result<T
         return Ok(Tracing::default());
     };
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
-    let mut exporter =
-        opentelemetry_otlp::SpanExporter::builder().with_http().with_endpoint(endpoint.to_string());
-    if let Some(client) = client {
-        exporter = exporter.with_http_client(client);
-    }
-    let exporter = exporter.build().context("telemetry.otlpEndpoint")?;
+    let client = OtlpClient { client: client.unwrap_or_default(), runtime: Handle::current() };
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_http()
+        .with_endpoint(traces_url(&endpoint.to_string()))
+        .with_http_client(client)
+        .build()
+        .context("telemetry.otlpEndpoint")?;
     let provider = SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
         .with_resource(Resource::builder().with_service_name("granary").build())

@@ -249,12 +249,12 @@ fn bucket_plan(name: &str, owner: OwnerId, wanted: &granary_crds::BucketPlan) ->
         name: name.to_owned(),
         owner,
         adopt: wanted.adopt,
-        versioning: wanted.versioning.unwrap_or(false),
+        versioning: wanted.versioning,
         encryption: match &wanted.encryption {
             granary_crds::Encryption::StoreDefault => None,
             granary_crds::Encryption::Aes256 => Some(Encryption::StoreManaged),
             granary_crds::Encryption::Kms { key_id } => {
-                Some(Encryption::Kms { key_id: key_id.clone().unwrap_or_default() })
+                Some(Encryption::Kms { key_id: key_id.clone() })
             }
         },
         abort_incomplete_after_days: NonZeroU16::new(wanted.abort_incomplete_uploads_after_days)

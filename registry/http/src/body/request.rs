@@ -21,12 +21,15 @@ pub struct BodyLimits {
     pub max_bytes: u64,
     /// How long to wait for the next bytes.
     pub idle: Duration,
+    /// The least that a client has to send, in bytes per second of waiting for it: who drips holds buffers that
+    /// others wait for. It counts once the waits add up to `idle`.
+    pub min_rate: u64,
 }
 
 impl Default for BodyLimits {
-    /// 1 GiB and 30 seconds.
+    /// 1 GiB, 30 seconds and 1 KiB a second.
     fn default() -> Self {
-        Self { max_bytes: 1 << 30, idle: Duration::from_secs(30) }
+        Self { max_bytes: 1 << 30, idle: Duration::from_secs(30), min_rate: 1024 }
     }
 }
 
@@ -67,6 +70,10 @@ pub struct RequestBody {
     // Runs only while the client is waited for.
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
+    /// How long the client was waited for, over all its chunks.
+    waited: Duration,
+    wait_began: Option<Instant>,
+    count: Option<Box<dyn Fn(u64) + Send>>,
 }
 
 impl RequestBody {
@@ -100,7 +107,7 @@ impl RequestBody {
     }
 
     fn with_source(source: Source, declared: Option<u64>, limits: BodyLimits) -> Self {
-        Self { source: Some(source), declared, received: 0, limits, timer: None, waiting: false }
+        Self { source: Some(source), declared, received: 0, limits, timer: None, waiting: false, waited: Duration::ZERO, wait_began: None, count: None }
     }
 
     /// The length that the request declared, if it did.
@@ -111,6 +118,22 @@ impl RequestBody {
     /// The bytes that came so far.
     pub fn received(&self) -> u64 {
         self.received
+    }
+
+    /// Tells `count` of the bytes that come from now on.
+    #[must_use]
+    pub fn counted(mut self, count: impl Fn(u64) + Send + 'static) -> Self {
+        self.count = Some(Box::new(count));
+        self
+    }
+
+    /// Whether the client has sent less than it has to, over all the time that it was waited for.
+    fn drips(&mut self) -> bool {
+        if let Some(began) = self.wait_began.take() {
+            self.waited += began.elapsed();
+        }
+        let owed = u128::from(self.limits.min_rate) * self.waited.as_millis() / 1000;
+        self.waited > self.limits.idle && u128::from(self.received) < owed
     }
 
     /// Sets another limit, such as the channel's, once that is known.
@@ -199,6 +222,13 @@ impl Stream for RequestBody {
             Poll::Ready(Some(Ok(chunk))) => {
                 self.waiting = false;
                 self.received += chunk.len() as u64;
+                if let Some(count) = &self.count {
+                    count(chunk.len() as u64);
+                }
+                if self.drips() {
+                    let idle = self.limits.idle;
+                    return self.fail(RequestBodyError::Stalled { idle });
+                }
                 let limit = self.limits.max_bytes;
                 if self.received > limit {
                     return self.fail(RequestBodyError::TooLarge { limit });
@@ -211,6 +241,7 @@ impl Stream for RequestBody {
                 Poll::Ready(None)
             }
             Poll::Pending => {
+                self.wait_began.get_or_insert_with(Instant::now);
                 ready!(self.poll_stalled(context));
                 let idle = self.limits.idle;
                 self.fail(RequestBodyError::Stalled { idle })

@@ -67,7 +67,7 @@ async fn an_observer_counts_and_goes_with_the_body() {
 }
 
 fn request(texts: &'static [&'static str], declared: Option<u64>, max_bytes: u64) -> RequestBody {
-    let limits = BodyLimits { max_bytes, idle: Duration::from_secs(30) };
+    let limits = BodyLimits { max_bytes, idle: Duration::from_secs(30), ..BodyLimits::default() };
     RequestBody::from_stream(
         stream::iter(parts(texts).into_iter().map(Ok::<_, Infallible>)),
         declared,
@@ -107,7 +107,7 @@ async fn a_client_that_stalls_is_given_up() {
         tokio::time::sleep(Duration::from_secs(turn * 4)).await;
         Some((Ok::<_, Infallible>(Bytes::from_static(b"x")), turn + 1))
     });
-    let limits = BodyLimits { max_bytes: 100, idle: Duration::from_secs(10) };
+    let limits = BodyLimits { max_bytes: 100, idle: Duration::from_secs(10), ..BodyLimits::default() };
     let mut body = RequestBody::from_stream(slow, None, limits);
     // Waits of 0, 4 and 8 seconds are fine, together longer than the limit; the one of 12 is not.
     for _ in 0..3 {
@@ -122,4 +122,17 @@ async fn a_broken_source_is_an_incomplete_body() {
     let broken = stream::iter([Ok(Bytes::from_static(b"x")), Err(std::io::Error::other("gone"))]);
     let body = RequestBody::from_stream(broken, Some(5), BodyLimits::default());
     assert!(matches!(body.collect(10).await, Err(RequestBodyError::Incomplete(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_drips_is_given_up_although_it_is_never_still() {
+    let drops = futures_util::stream::unfold((), |()| async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
+    });
+    let limits = BodyLimits { max_bytes: 1000, idle: Duration::from_secs(30), min_rate: 100 };
+    let began = tokio::time::Instant::now();
+    let error = RequestBody::from_stream(drops, None, limits).collect(1000).await.unwrap_err();
+    assert!(matches!(error, RequestBodyError::Stalled { .. }), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use granary_core::{Action, Sha256};
-use granary_http::{Body, Call, Refusal, RequestBodyError, respond};
+use granary_http::{Body, Call, Refusal, RequestBody, RequestBodyError, respond};
 use granary_store::objects::{StoredObject, Upload};
 use granary_store::{BlobId, Channel, DbError, PublishTx};
 use http::header::CONTENT_TYPE;
@@ -24,7 +24,7 @@ const FORM_ALLOWANCE: u64 = 512 << 10;
 /// The longest name of a field, in bytes.
 const LONGEST_FIELD_NAME: usize = 200;
 /// What may follow the form, in bytes: it means nothing.
-const LONGEST_EPILOGUE: u64 = 4096;
+const LONGEST_EPILOGUE: usize = 4096;
 
 /// Publishes one file.
 pub(super) async fn upload(state: Arc<PyPi>, mut call: Call) -> Result<Response<Body>, Refusal> {
@@ -105,7 +105,7 @@ impl Received {
         }
         drop(multipart);
         // What stands behind the form has to be whole too: a body that breaks off there was cut on its way.
-        body.collect(LONGEST_EPILOGUE).await?;
+        read_epilogue(body).await?;
         let passing =
             passing.ok_or_else(|| Refusal::bad_request("the form has no file in a field named content"))?;
         passing.check(form.validate().map_err(bad_request)?)
@@ -142,6 +142,17 @@ fn boundary(call: &Call) -> Result<String, Refusal> {
     multer::parse_boundary(content_type.unwrap_or_default()).map_err(|_| {
         Refusal::bad_request("an upload is a POST of multipart/form-data, as twine and uv send it")
     })
+}
+
+async fn read_epilogue(mut body: RequestBody) -> Result<(), Refusal> {
+    let mut length = 0;
+    while let Some(chunk) = body.try_next().await? {
+        length += chunk.len();
+        if length > LONGEST_EPILOGUE {
+            return Err(Refusal::bad_request("something stands behind the end of the form"));
+        }
+    }
+    Ok(())
 }
 
 /// The whole of a text field.

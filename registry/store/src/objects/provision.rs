@@ -65,8 +65,8 @@ pub enum Encryption {
     StoreManaged,
     /// With a key of a key service.
     Kms {
-        /// The id or ARN of the key.
-        key_id: String,
+        /// The id or ARN of the key; the store's own default key when absent.
+        key_id: Option<String>,
     },
 }
 
@@ -79,8 +79,8 @@ pub struct BucketPlan {
     pub owner: OwnerId,
     /// Whether a bucket with foreign objects in it may be taken.
     pub adopt: bool,
-    /// Whether old versions are kept.
-    pub versioning: bool,
+    /// Whether old versions are kept; absent leaves it as it is.
+    pub versioning: Option<bool>,
     /// The default encryption; absent leaves the store's own.
     pub encryption: Option<Encryption>,
     /// Days after which the store aborts an upload that nobody finished.

@@ -29,11 +29,12 @@ fn unset<T>(answer: Result<T, ObjectError>) -> Result<Option<T>, ObjectError> {
 /// Each call answers whether it had to write.
 impl ObjectStore {
     pub(super) async fn set_versioning(&self, plan: &BucketPlan) -> Result<bool, ObjectError> {
+        let Some(versioning) = plan.versioning else { return Ok(false) };
         let current = self.client().get_bucket_versioning().bucket(&plan.name).send().await?.status;
         let wanted =
-            if plan.versioning { BucketVersioningStatus::Enabled } else { BucketVersioningStatus::Suspended };
+            if versioning { BucketVersioningStatus::Enabled } else { BucketVersioningStatus::Suspended };
         // A bucket that never had versions cannot be told from one where they are suspended by what it does.
-        if current.as_ref() == Some(&wanted) || (current.is_none() && !plan.versioning) {
+        if current.as_ref() == Some(&wanted) || (current.is_none() && !versioning) {
             return Ok(false);
         }
         let configuration = VersioningConfiguration::builder().status(wanted).build();
@@ -47,7 +48,7 @@ impl ObjectStore {
         let (algorithm, key) = match &plan.encryption {
             None => return Ok(false),
             Some(Encryption::StoreManaged) => (ServerSideEncryption::Aes256, None),
-            Some(Encryption::Kms { key_id }) => (ServerSideEncryption::AwsKms, Some(key_id.clone())),
+            Some(Encryption::Kms { key_id }) => (ServerSideEncryption::AwsKms, key_id.clone()),
         };
         let request = self.client().get_bucket_encryption().bucket(&plan.name);
         let current = unset(request.send().await.map_err(ObjectError::from))?

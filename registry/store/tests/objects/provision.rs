@@ -13,7 +13,7 @@ pub fn plan(name: &str, owner: OwnerId) -> BucketPlan {
         name: name.to_owned(),
         owner,
         adopt: false,
-        versioning: true,
+        versioning: Some(true),
         encryption: Some(Encryption::StoreManaged),
         abort_incomplete_after_days: NonZeroU16::new(2).unwrap(),
     }
@@ -174,8 +174,8 @@ async fn all_settings_are_written_once_and_again_only_when_they_drift() {
 async fn other_settings_are_what_the_plan_says() {
     let recorder = Recorder::start().await;
     let mut plan = plan("bucket", owner("me"));
-    plan.versioning = false;
-    plan.encryption = Some(Encryption::Kms { key_id: "key-1".to_owned() });
+    plan.versioning = Some(false);
+    plan.encryption = Some(Encryption::Kms { key_id: Some("key-1".to_owned()) });
     recorder.store.ensure_bucket(&plan).await.unwrap();
     let writes = recorder.take_writes();
     assert!(writes.contains(&"PutBucketEncryption aws:kms key-1".to_owned()), "{writes:?}");
