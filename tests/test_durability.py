@@ -1,6 +1,8 @@
 """Acknowledged means kept: after `kill -9`, without Postgres, without the object store, and on any process."""
 
+import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -245,3 +247,32 @@ class TestWithoutTheObjectStore:
                 wait_until(lambda: registry.upload(lost).status_code < 300, 15, "the store found again")
                 assert registry.download("acme-kept", kept.filename) == kept.content
         postgres.drop(schema)
+
+
+def test_a_database_that_went_back_and_on_another_way_is_noticed(postgres: Postgres, serve: Callable[..., Dev]):
+    """As after a failover that lost the last commits: the steps are counted alike, and yet others."""
+    server = serve()
+    dists = [wheel("acme-tool", "1.0"), wheel("acme-tool", "2.0")]
+    server.publish(*dists)
+    assert set(server.files("acme-tool")) == {dist.filename for dist in dists}
+    postgres.sql(f"delete from {server.schema}.pypi_file where filename = '{dists[1].filename}'")
+    assert len(server.files("acme-tool")) == 2, "nothing says that the row is gone"
+    postgres.sql(f"update {server.schema}.revision_slot set mark = mark + 1 where n > 0")
+    assert set(server.files("acme-tool")) == {dists[0].filename}
+
+
+def test_a_silent_database_is_an_outage_and_no_hang(postgres: Postgres, serve: Callable[..., Dev]):
+    """A Postgres that is reachable and answers nothing, as a frozen machine: 503 in the end, and back by itself."""
+    server = serve()
+    server.publish(wheel("acme-tool"))
+    backends = [int(pid) for (pid,) in postgres.sql("select pid from pg_stat_activity where application_name = 'granary'")]
+    for pid in backends:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        assert server.get("/pypi/dev/+simple/acme-tool/", timeout=60).status_code == 503
+        assert time.monotonic() - began < 30
+    finally:
+        for pid in backends:
+            os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: server.get("/pypi/dev/+simple/acme-tool/", timeout=60).status_code == 200, 30, "recovery")

@@ -167,6 +167,7 @@ pub struct TokenScope {
 impl TokenScope {
     fn admits(&self, format: Format, channel: &ChannelName, action: Action, package: Option<&str>) -> bool {
         self.role.includes(action)
+            && (action != Action::Administer || self.packages.is_empty())
             && (self.channels.is_empty() || {
                 let full_name = format!("{format}/{channel}");
                 self.channels.iter().any(|pattern| pattern.matches(&full_name))

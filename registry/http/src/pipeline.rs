@@ -114,10 +114,14 @@ impl Protocol {
         self.routes = self.routes.route(method, pattern, access, move |arrival: Arrival| {
             let state = Arc::clone(&state);
             async move {
-                let answer = match Call::admit(arrival, format, access, freshness).await {
-                    Ok(call) => handler(state, call).await,
-                    Err(refusal) => Err(refusal),
-                };
+                let again = (freshness == Freshness::WithinASecond).then(|| arrival.without_body());
+                let mut answer =
+                    respond(arrival, format, access, freshness, Arc::clone(&state), handler).await;
+                // What is a second old may refuse what an index shows by now: a refusal is looked at again.
+                let refused = answer.as_ref().is_err_and(|refusal| refusal.status.is_client_error());
+                if let Some(again) = again.filter(|_| refused) {
+                    answer = respond(again, format, access, Freshness::Now, state, handler).await;
+                }
                 answer.unwrap_or_else(|refusal| refusal.finish(shape(&refusal)))
             }
         });
@@ -130,7 +134,38 @@ impl Protocol {
     }
 }
 
+async fn respond<S, H, R>(
+    arrival: Arrival,
+    format: Format,
+    access: Access,
+    freshness: Freshness,
+    state: Arc<S>,
+    handler: H,
+) -> Result<Response<Body>, Refusal>
+where
+    H: Fn(Arc<S>, Call) -> R,
+    R: Future<Output = Result<Response<Body>, Refusal>>,
+{
+    handler(state, Call::admit(arrival, format, access, freshness).await?).await
+}
+
 impl Arrival {
+    /// The same request with nothing in its body: for reads, which have none.
+    fn without_body(&self) -> Self {
+        Self {
+            services: self.services.clone(),
+            method: self.method.clone(),
+            path: self.path.clone(),
+            query: self.query.clone(),
+            headers: self.headers.clone(),
+            params: self.params.clone(),
+            body: Mutex::default(),
+            credentials: self.credentials.clone(),
+            origin: self.origin.clone(),
+            request_id: Arc::clone(&self.request_id),
+        }
+    }
+
     /// The body, to be read once; afterwards it is empty.
     pub fn take_body(&mut self) -> RequestBody {
         std::mem::take(self.body.get_mut().unwrap_or_else(PoisonError::into_inner))
@@ -140,7 +175,7 @@ impl Arrival {
 impl Call {
     /// Recognises the caller, finds the channel and checks what the route needs.
     async fn admit(
-        mut arrival: Arrival,
+        arrival: Arrival,
         format: Format,
         access: Access,
         freshness: Freshness,
@@ -153,7 +188,7 @@ impl Call {
         let mut scopes = vec![Scope::REGISTRY];
         scopes.extend(name.iter().flatten().filter_map(|name| directory.remembered_scope(format, name)));
         refresh(&services.store, &scopes, freshness).await?;
-        let caller = services.identity.authenticate(&std::mem::take(&mut arrival.credentials)).await?;
+        let caller = services.identity.authenticate(&arrival.credentials).await?;
         let channel = match &name {
             Some(Some(name)) => directory.find(format, name).await?,
             _ => None,
@@ -173,6 +208,18 @@ impl Call {
             Access::Open(_) | Access::Authenticated | Access::Admin => {}
         }
         Ok(call)
+    }
+
+    /// Asks again who this is and what they may, after a body that took its time: a token that was revoked or a
+    /// channel that was retired meanwhile counts.
+    pub async fn check_again(&mut self, action: Action, package: Option<&str>) -> Result<(), Refusal> {
+        let before = Arc::clone(self.channel()?);
+        let services = &self.arrival.services;
+        refresh(&services.store, &[Scope::REGISTRY], Freshness::Now).await?;
+        self.caller = services.identity.authenticate(&self.arrival.credentials).await?;
+        let now = services.store.directory().find(before.format, &before.name).await?;
+        self.channel = now.filter(|now| now.scope == before.scope);
+        self.check(action, package)
     }
 
     /// The channel that the path names. Routes with [`Access::Channel`] always have one.

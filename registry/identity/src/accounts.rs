@@ -123,6 +123,29 @@ impl Accounts {
         Ok(made)
     }
 
+    /// Makes the first admin with its token, both or neither. Fails when there is an account of this name.
+    pub async fn make_first_admin(&self, name: &SubjectName, token: &TokenText) -> Result<(), AccountError> {
+        let (no_hash, no_groups): (Option<&str>, Vec<&str>) = (None, Vec::new());
+        let (no_scope, no_end): (Option<Value>, Option<Timestamp>) = (None, None);
+        let mut tx = self.store.begin().await?;
+        if tx.execute(&self.sql.insert_account, &[&name.as_str(), &no_hash, &true, &no_groups]).await? == 0 {
+            tx.rollback().await?;
+            return Err(AccountError::Exists(name.clone()));
+        }
+        let sha256 = token.sha256();
+        let label = "made at the first start";
+        tx.execute(
+            &self.sql.insert_token,
+            &[&token.id(), &name.as_str(), &"api", &sha256.as_bytes().as_slice(), &label, &no_scope, &no_end],
+        )
+        .await?;
+        tx.touch(Scope::REGISTRY, account_document(name.as_str()));
+        tx.touch(Scope::REGISTRY, token_document(token.id()));
+        audit(&tx, "granary", "create admin", json!({ "account": name.as_str(), "token": token.id() }))
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
     /// Whether anybody may administer the registry.
     pub async fn any_admin(&self) -> Result<bool, AccountError> {
         Ok(self.store.database().query_opt(&self.sql.any_admin, &[]).await?.is_some())

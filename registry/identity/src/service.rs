@@ -233,10 +233,16 @@ impl Identity {
             .drain()
             .map(|id| id.to_string())
             .collect();
-        if !ids.is_empty() {
-            self.database().execute(&self.accounts.sql.token_used, &[&ids, &self.clock.now()]).await?;
+        if ids.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let written =
+            self.database().execute(&self.accounts.sql.token_used, &[&ids, &self.clock.now()]).await;
+        if written.is_err() {
+            let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+            used.extend(ids.into_iter().map(Arc::from));
+        }
+        written.map(drop)
     }
 
     /// Removes tokens that ended more than a day ago.

@@ -55,7 +55,11 @@ pub async fn assemble(registry: &ValidRegistry) -> Result<Assembled, Failure> {
     let clock = Arc::new(SystemClock);
     let uploads = Uploads::new(objects.clone(), buffers, clock.clone());
     let cache = BlobCache::open(&CacheOptions {
-        folder: registry.cache.dir.clone().unwrap_or_else(default_cache_folder),
+        folder: match &registry.cache.dir {
+            Some(folder) => folder.clone(),
+            None if registry.cache.max_size == 0 => PathBuf::new(),
+            None => own_cache_folder()?,
+        },
         disk_bytes: registry.cache.max_size,
         memory_bytes: if registry.cache.max_size == 0 { 0 } else { SMALL_BLOBS_IN_MEMORY },
     })
@@ -106,8 +110,11 @@ pub async fn object_store(registry: &ValidRegistry, config: &StoreConfig) -> Res
     .context("the object store")
 }
 
-fn default_cache_folder() -> PathBuf {
-    std::env::temp_dir().join(format!("granary-cache-{}", std::process::id()))
+/// A new folder that nobody else can have made: what stands in a cache is believed.
+fn own_cache_folder() -> Result<PathBuf, Failure> {
+    let folder =
+        tempfile::Builder::new().prefix("granary-cache-").tempdir().context("a folder for the cache")?;
+    Ok(folder.keep())
 }
 
 /// The front door with the routes of every protocol behind it.

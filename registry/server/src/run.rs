@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use granary_crds::{PasswordSource, ValidRegistry};
 use granary_http::management::{Management, Readiness};
@@ -19,6 +21,9 @@ use crate::cli::ServeArgs;
 use crate::config;
 use crate::error::{Context, Failure};
 use crate::{periodic, telemetry};
+
+/// How long the start waits for the channels to be applied.
+const LONGEST_FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// Runs `granary serve`.
 pub async fn serve(args: ServeArgs) -> Result<(), Failure> {
@@ -51,6 +56,12 @@ pub fn stop_on_signals() -> Result<CancellationToken, Failure> {
             _ = interrupt.recv() => {}
         }
         cancelled.cancel();
+        // Who asks twice does not want to wait.
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        std::process::exit(130);
     });
     Ok(stop)
 }
@@ -66,7 +77,8 @@ pub async fn run(
 ) -> Result<(), Failure> {
     let mut metrics = Metrics::default();
     let front = Arc::new(assemble::front(registry, assembled, HttpMetrics::new(&mut metrics), traces)?);
-    let readiness = Arc::new(readiness(assembled));
+    let serving = Arc::new(AtomicBool::new(false));
+    let readiness = Arc::new(readiness(assembled, Arc::clone(&serving)));
     let management = Management::new(Arc::clone(&readiness), Arc::new(metrics));
 
     let listeners = bind(registry.listen.iter().map(assemble::listen_address))?;
@@ -93,8 +105,15 @@ pub async fn run(
         let (registry, assembled, drained) = (registry.clone(), assembled.clone(), drained.clone());
         tokio::spawn(async move { periodic::run(&registry, &assembled, drained).await })
     };
+    // Channels that were applied before are served all the same, should the object store be slow to answer.
     let channels_applied = watch_channels(assembled, channels, &stop);
-    channels_applied.cancelled().await;
+    tokio::select! {
+        () = channels_applied.cancelled() => {}
+        () = stop.cancelled() => {}
+        () = tokio::time::sleep(LONGEST_FIRST_LOOK) => {
+            tracing::warn!("the channels could not all be applied yet; serving those that were before");
+        }
+    }
 
     let limits = &registry.limits;
     let settings = ServeSettings {
@@ -109,6 +128,7 @@ pub async fn run(
         draining.cancelled().await;
         readiness.begin_drain();
     });
+    serving.store(true, Ordering::Release);
     ready(&addresses);
     let end = granary_http::serve(
         listeners,
@@ -161,13 +181,18 @@ fn bind(addresses: impl IntoIterator<Item = ListenAddress>) -> Result<Vec<Listen
         .collect()
 }
 
-/// Ready while the database answers and no migration of ours is missing.
-fn readiness(assembled: &Assembled) -> Readiness {
+/// Ready once requests are served, and while the database answers.
+fn readiness(assembled: &Assembled, serving: Arc<AtomicBool>) -> Readiness {
     let store = assembled.store.clone();
-    Readiness::new().check("database", move || {
-        let store = store.clone();
-        async move { store.database().query("select 1", &[]).await.map(drop) }
-    })
+    Readiness::new()
+        .check("starting", move || {
+            let serving = serving.load(Ordering::Acquire);
+            async move { if serving { Ok(()) } else { Err("not serving yet") } }
+        })
+        .check("database", move || {
+            let store = store.clone();
+            async move { store.database().query("select 1", &[]).await.map(drop) }
+        })
 }
 
 async fn check_migrations(assembled: &Assembled) -> Result<(), Failure> {
@@ -208,16 +233,13 @@ async fn initial_admin(registry: &ValidRegistry, assembled: &Assembled) -> Resul
         return Ok(());
     }
     let name = "admin".parse().context("the name of the admin")?;
-    if accounts.ensure_admin(&name, None).await.context("the initial admin")? {
-        let token = TokenText::generate(&mut rand::rng());
-        accounts
-            .add_token("granary", &name, &token, "made at the first start", None, None)
-            .await
-            .context("the initial admin")?;
-        // On standard error, past the log: a log keeps what it is told.
-        eprintln!("The registry has no admin yet. This token of the account `admin` is shown only now:");
-        eprintln!("{}", token.expose());
-    }
+    let token = TokenText::generate(&mut rand::rng());
+    accounts.make_first_admin(&name, &token).await.context(
+        "there is no admin, and none can be made (name one in `admins.users` of the configuration)",
+    )?;
+    // On standard error, past the log: a log keeps what it is told.
+    eprintln!("The registry has no admin yet. This token of the account `admin` is shown only now:");
+    eprintln!("{}", token.expose());
     Ok(())
 }
 

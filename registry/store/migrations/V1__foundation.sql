@@ -42,15 +42,18 @@ create table revision_slot (
     scope bigint not null,
     slot smallint not null check (slot between 0 and 15),
     n bigint not null,
+    -- Drawn anew with each step: a database that lost its last steps and took others is told from one that did not.
+    mark bigint not null default 0,
     primary key (scope, slot)
 ) with (fillfactor = 20);
-insert into revision_slot select 0, slot, 0 from generate_series(0, 15) as slot;
+insert into revision_slot (scope, slot, n) select 0, slot, 0 from generate_series(0, 15) as slot;
 
 -- Which document the n-th step of a slot touched; kept for a day, so that pods drop only what changed.
 create table change (
     scope bigint not null,
     slot smallint not null,
     n bigint not null,
+    mark bigint not null,
     document text not null,
     changed_at timestamptz not null default now(),
     primary key (scope, slot, n)

@@ -36,6 +36,14 @@ pub enum ApplyError {
         /// The channel that it made.
         was: String,
     },
+    /// Another resource has this channel.
+    #[error("the channel {name} belongs to the resource {by}")]
+    Claimed {
+        /// The channel.
+        name: String,
+        /// Whose it is.
+        by: String,
+    },
     /// Another channel stands where this one would.
     #[error("the channel {name} cannot stand beside {other}: their URLs would be the same")]
     Excluded {
@@ -66,7 +74,10 @@ impl Store {
     ) -> Result<Applied, ApplyError> {
         self.check_identity(wanted).await?;
         self.check_neighbours(wanted.format, &wanted.name).await?;
-        let (scope, bucket, origin) = self.channel_row(wanted, naming).await?;
+        let (scope, bucket, origin, claimed) = self.channel_row(wanted, naming).await?;
+        if let Some(by) = claimed.filter(|by| *by != object_name(wanted)) {
+            return Err(ApplyError::Claimed { name: wanted.name.to_string(), by });
+        }
         if origin == "api" && !wanted.adopt {
             return Err(ApplyError::NotOurs(wanted.name.to_string()));
         }
@@ -74,6 +85,21 @@ impl Store {
         let provisioned = self.objects().ensure_bucket(&plan).await?;
         let changed = self.write_channel(scope, wanted).await?;
         Ok(Applied { changed, bucket, lacking: provisioned.lacking })
+    }
+
+    /// Makes the rows and grants of a channel that is served what its resource says, without a look at its bucket.
+    /// True when somebody else had changed them.
+    pub async fn repair_channel(&self, wanted: &ValidChannel) -> Result<bool, ApplyError> {
+        let params = (wanted.format.as_str(), wanted.name.as_str());
+        let row = self.database().query_opt(&self.sql().channel_by_name, &[&params.0, &params.1]).await?;
+        let Some(row) = row else { return Ok(false) };
+        let (origin, object): (&str, Option<String>) =
+            (row.try_get(3).map_err(DbError::from)?, row.try_get(5).map_err(DbError::from)?);
+        let state = ChannelState::read(row.try_get(4).map_err(DbError::from)?)?;
+        if origin != "resource" || state != ChannelState::Active || object != Some(object_name(wanted)) {
+            return Ok(false);
+        }
+        Ok(self.write_channel(Scope(row.try_get(0).map_err(DbError::from)?), wanted).await?)
     }
 
     /// One resource is one channel for as long as it exists.
@@ -108,7 +134,7 @@ impl Store {
         &self,
         wanted: &ValidChannel,
         naming: &BucketNaming,
-    ) -> Result<(Scope, String, String), DbError> {
+    ) -> Result<(Scope, String, String, Option<String>), DbError> {
         let (format, name) = (wanted.format.as_str(), wanted.name.as_str());
         let settings = to_json(&wanted.settings)?;
         let bucket = wanted.bucket_name(naming).to_string();
@@ -120,7 +146,9 @@ impl Store {
             .await?;
         let row = self.database().query_opt(&self.sql().channel_by_name, &[&format, &name]).await?;
         let row = row.ok_or_else(|| DbError::decode("channel", "it is gone again"))?;
-        Ok((Scope(row.try_get(0)?), row.try_get(1)?, row.try_get(3)?))
+        let retired = ChannelState::read(row.try_get(4)?)? == ChannelState::Retired;
+        let object: Option<String> = row.try_get(5)?;
+        Ok((Scope(row.try_get(0)?), row.try_get(1)?, row.try_get(3)?, object.filter(|_| !retired)))
     }
 
     async fn write_channel(&self, scope: Scope, wanted: &ValidChannel) -> Result<bool, DbError> {
@@ -170,7 +198,7 @@ impl Store {
         objects: &HashSet<String>,
     ) -> Result<Vec<(String, DeletionPolicy)>, ApplyError> {
         let rows = self.database().query(&self.sql().channels, &[]).await?;
-        let mut retired = Vec::new();
+        let (mut retired, mut to_remove) = (Vec::new(), Vec::new());
         for row in &rows {
             let format: Format = row
                 .try_get::<_, &str>(1)
@@ -181,38 +209,69 @@ impl Store {
             let (origin, state): (&str, &str) =
                 (row.try_get(5).map_err(DbError::from)?, row.try_get(6).map_err(DbError::from)?);
             let object: Option<String> = row.try_get(8).map_err(DbError::from)?;
-            let is_kept = object.is_some_and(|object| objects.contains(&object));
+            let is_kept = object.as_ref().is_some_and(|object| objects.contains(object));
             let policy = read_policy(row.try_get(7).map_err(DbError::from)?);
             let settled = state == ChannelState::Retired.as_str() && policy == DeletionPolicy::Retain;
             if is_kept || origin != "resource" || settled {
                 continue;
             }
             let scope = Scope(row.try_get(0).map_err(DbError::from)?);
-            self.retire(scope, format, &name).await?;
+            if !self.retire(scope, format, &name, object.as_deref(), policy).await? {
+                continue;
+            }
             if policy == DeletionPolicy::Delete {
-                let bucket: &str = row.try_get(3).map_err(DbError::from)?;
-                self.objects().remove_bucket(bucket, &self.owner(format, &name).await?).await?;
-                self.forget(scope, format, &name).await?;
+                let bucket: String = row.try_get(3).map_err(DbError::from)?;
+                to_remove.push((scope, format, name.clone(), bucket));
             }
             retired.push((format!("{format}/{name}"), policy));
+        }
+        // Nothing is served any more before the first bucket is touched.
+        for (scope, format, name, bucket) in to_remove {
+            self.objects().remove_bucket(&bucket, &self.owner(format, &name).await?).await?;
+            self.forget(scope, format, &name).await?;
         }
         Ok(retired)
     }
 
-    async fn retire(&self, scope: Scope, format: Format, name: &ChannelName) -> Result<(), DbError> {
+    /// False when the channel is another one by now: taken up again, or under another policy.
+    async fn retire(
+        &self,
+        scope: Scope,
+        format: Format,
+        name: &ChannelName,
+        object: Option<&str>,
+        policy: DeletionPolicy,
+    ) -> Result<bool, DbError> {
         let mut tx = self.begin().await?;
-        if tx.execute(&self.sql().set_channel_state, &[&scope.0, &ChannelState::Retired.as_str()]).await? == 0
-        {
-            return tx.rollback().await;
+        let unchanged = match tx.query_opt(&self.sql().lock_channel, &[&scope.0]).await? {
+            Some(row) => {
+                let (origin, stored_policy): (&str, &str) = (row.try_get(1)?, row.try_get(3)?);
+                let stored_object: Option<&str> = row.try_get(4)?;
+                origin == "resource" && stored_object == object && read_policy(stored_policy) == policy
+            }
+            None => false,
+        };
+        if !unchanged {
+            tx.rollback().await?;
+            return Ok(false);
         }
-        tx.touch(Scope::REGISTRY, channel_document(format, name.as_str()));
-        tx.audit(&resource_audit("retire channel", format, name)).await?;
-        tx.commit().await
+        if tx.execute(&self.sql().set_channel_state, &[&scope.0, &ChannelState::Retired.as_str()]).await? > 0
+        {
+            tx.touch(Scope::REGISTRY, channel_document(format, name.as_str()));
+            tx.audit(&resource_audit("retire channel", format, name)).await?;
+            tx.commit().await?;
+        } else {
+            tx.rollback().await?;
+        }
+        Ok(true)
     }
 
     async fn forget(&self, scope: Scope, format: Format, name: &ChannelName) -> Result<(), DbError> {
         let mut tx = self.begin().await?;
-        tx.execute(&self.sql().delete_channel, &[&scope.0]).await?;
+        if tx.execute(&self.sql().delete_channel, &[&scope.0]).await? == 0 {
+            // It is served again, or somebody else was quicker.
+            return tx.rollback().await;
+        }
         tx.execute(&self.sql().delete_slots, &[&scope.0]).await?;
         tx.touch(Scope::REGISTRY, channel_document(format, name.as_str()));
         tx.audit(&resource_audit("delete channel", format, name)).await?;
@@ -253,9 +312,7 @@ fn bucket_plan(name: &str, owner: OwnerId, wanted: &granary_crds::BucketPlan) ->
         encryption: match &wanted.encryption {
             granary_crds::Encryption::StoreDefault => None,
             granary_crds::Encryption::Aes256 => Some(Encryption::StoreManaged),
-            granary_crds::Encryption::Kms { key_id } => {
-                Some(Encryption::Kms { key_id: key_id.clone() })
-            }
+            granary_crds::Encryption::Kms { key_id } => Some(Encryption::Kms { key_id: key_id.clone() }),
         },
         abort_incomplete_after_days: NonZeroU16::new(wanted.abort_incomplete_uploads_after_days)
             .unwrap_or(NonZeroU16::MIN),

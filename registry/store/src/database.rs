@@ -16,6 +16,9 @@ use crate::{DbError, Schema};
 /// A parameter of a statement.
 pub type Param<'a> = &'a (dyn ToSql + Sync);
 
+/// The longest that a statement may take. The slowest of ours, which the upkeep runs, take seconds.
+pub(crate) const STATEMENT_LIMIT: Duration = Duration::from_secs(20);
+
 /// How to reach Postgres.
 #[derive(Debug, Clone)]
 pub struct DatabaseOptions {
@@ -94,23 +97,33 @@ impl Database {
 
     /// The rows of one statement, on a connection of its own.
     pub async fn query(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
-        let client = self.connection().await?;
-        let statement = client.prepare_cached(sql).await?;
-        Ok(client.query(&statement, params).await?)
+        self.run(async |client| client.query(&client.prepare_cached(sql).await?, params).await).await
     }
 
     /// The row of one statement that yields at most one.
     pub async fn query_opt(&self, sql: &str, params: &[Param<'_>]) -> Result<Option<Row>, DbError> {
-        let client = self.connection().await?;
-        let statement = client.prepare_cached(sql).await?;
-        Ok(client.query_opt(&statement, params).await?)
+        self.run(async |client| client.query_opt(&client.prepare_cached(sql).await?, params).await).await
     }
 
     /// Runs one statement and tells how many rows it touched.
     pub async fn execute(&self, sql: &str, params: &[Param<'_>]) -> Result<u64, DbError> {
+        self.run(async |client| client.execute(&client.prepare_cached(sql).await?, params).await).await
+    }
+
+    /// A database that has gone silent must not hold requests for ever. The connection that waited for it is
+    /// closed: nobody knows what is still to come on it.
+    async fn run<T>(
+        &self,
+        work: impl AsyncFnOnce(&Object) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<T, DbError> {
         let client = self.connection().await?;
-        let statement = client.prepare_cached(sql).await?;
-        Ok(client.execute(&statement, params).await?)
+        match tokio::time::timeout(STATEMENT_LIMIT, work(&client)).await {
+            Ok(result) => Ok(result?),
+            Err(_) => {
+                drop(Object::take(client));
+                Err(DbError::TimedOut)
+            }
+        }
     }
 }
 
@@ -135,6 +148,14 @@ fn parse_url(url: &str) -> Result<tokio_postgres::Config, ConnectError> {
     if config.get_application_name().is_none() {
         config.application_name("granary");
     }
+    // A peer that has vanished is noticed within half a minute, not after the system's two hours.
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(Duration::from_secs(15));
+    }
+    config
+        .keepalives_idle(Duration::from_secs(10))
+        .keepalives_interval(Duration::from_secs(5))
+        .keepalives_retries(2);
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(Duration::from_secs(5));
     }

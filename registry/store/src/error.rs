@@ -11,6 +11,9 @@ pub enum DbError {
     /// The database refused a statement or went away in the middle of one.
     #[error("a database statement failed")]
     Postgres(#[from] tokio_postgres::Error),
+    /// The database did not answer in time.
+    #[error("the database did not answer in time")]
+    TimedOut,
     /// A stored value is not what this version can read.
     #[error("the stored {what} cannot be read")]
     Decode {
@@ -36,7 +39,7 @@ impl DbError {
     /// Whether the database is out of reach, so that the same request may succeed later.
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Pool(_) | Self::Stopping => true,
+            Self::Pool(_) | Self::Stopping | Self::TimedOut => true,
             Self::Postgres(error) => match error.code() {
                 Some(code) => is_outage(code),
                 None => error.is_closed() || is_io(error),
@@ -61,7 +64,13 @@ fn is_outage(code: &SqlState) -> bool {
         || *code == SqlState::CANNOT_CONNECT_NOW
         || *code == SqlState::TOO_MANY_CONNECTIONS
         || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+        || *code == SqlState::T_R_DEADLOCK_DETECTED
+        || *code == SqlState::T_R_SERIALIZATION_FAILURE
+        || *code == SqlState::QUERY_CANCELED
+        || *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
+        // Connections, and resources such as disk space.
         || code.code().starts_with("08")
+        || code.code().starts_with("53")
 }
 
 fn is_io(error: &tokio_postgres::Error) -> bool {

@@ -21,6 +21,8 @@ use crate::sql::Statements;
 const LOCK: SignedDuration = SignedDuration::from_mins(60);
 /// How often an idle worker looks for work.
 const POLL: Duration = Duration::from_secs(5);
+/// How long a job may go on when the process is to stop.
+const STOPPING: Duration = Duration::from_secs(3);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(1);
 
@@ -127,11 +129,19 @@ impl Jobs {
             .collect()
     }
 
-    /// Runs jobs, one after the other, until told to stop. A job that is running then is finished first if its
-    /// handler ends within the drain; else its lock runs out and another worker takes it.
+    /// Runs jobs, one after the other, until told to stop. A job that is running then may end within some seconds;
+    /// else it is broken off, and run again when its lock has run out.
     pub async fn work(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            let pause = match self.work_once().await {
+            let broken_off = async {
+                stop.cancelled().await;
+                tokio::time::sleep(STOPPING).await;
+            };
+            let worked = tokio::select! {
+                worked = self.work_once() => worked,
+                () = broken_off => return,
+            };
+            let pause = match worked {
                 Ok(true) => Duration::ZERO,
                 Ok(false) => POLL,
                 Err(error) => {

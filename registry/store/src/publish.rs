@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use crate::DbError;
 use crate::audit::AuditEntry;
 use crate::channels::Channel;
-use crate::database::{Database, Param};
+use crate::database::{Database, Param, STATEMENT_LIMIT};
 use crate::jobs::NewJob;
 use crate::objects::StoredObject;
 use crate::revision::{SLOT_COUNT, Scope};
@@ -67,7 +67,7 @@ impl PublishTx {
         let slot = (NEXT_SLOT.fetch_add(1, Ordering::Relaxed) % SLOT_COUNT).cast_signed();
         let tx = Self { client: Some(client), sql, clock, slot, touched: Vec::new() };
         // An acknowledged write is kept whatever the server's default says.
-        tx.client()?.batch_execute("begin; set local synchronous_commit to on").await?;
+        limited(tx.client()?.batch_execute("begin; set local synchronous_commit to on")).await?;
         Ok(tx)
     }
 
@@ -78,22 +78,19 @@ impl PublishTx {
     /// The rows of a statement within the transaction.
     pub async fn query(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
         let client = self.client()?;
-        let statement = client.prepare_cached(sql).await?;
-        Ok(client.query(&statement, params).await?)
+        limited(async { client.query(&client.prepare_cached(sql).await?, params).await }).await
     }
 
     /// The row of a statement that yields at most one.
     pub async fn query_opt(&self, sql: &str, params: &[Param<'_>]) -> Result<Option<Row>, DbError> {
         let client = self.client()?;
-        let statement = client.prepare_cached(sql).await?;
-        Ok(client.query_opt(&statement, params).await?)
+        limited(async { client.query_opt(&client.prepare_cached(sql).await?, params).await }).await
     }
 
     /// Runs a statement within the transaction and tells how many rows it touched.
     pub async fn execute(&self, sql: &str, params: &[Param<'_>]) -> Result<u64, DbError> {
         let client = self.client()?;
-        let statement = client.prepare_cached(sql).await?;
-        Ok(client.execute(&statement, params).await?)
+        limited(async { client.execute(&client.prepare_cached(sql).await?, params).await }).await
     }
 
     /// Refers to bytes that the object store has acknowledged. Where the channel holds equal bytes already, the
@@ -107,6 +104,7 @@ impl PublishTx {
         let size = i64::try_from(*size).map_err(|error| DbError::decode("size", error))?;
         let digests = [sha256.as_bytes().as_slice(), md5.as_bytes(), blake2b256.as_bytes()];
         let [sha256, md5, blake2b256] = &digests;
+        let damaged = self.query_opt(&self.sql.damaged_key, &[&channel.id(), sha256]).await?;
         let rows = self
             .query(&self.sql.attach_blob, &[&channel.id(), sha256, md5, blake2b256, &size, &stored.key])
             .await?;
@@ -114,6 +112,10 @@ impl PublishTx {
         let kept_key: &str = row.try_get(1).map_err(DbError::from)?;
         if kept_key != stored.key {
             self.execute(&self.sql.doom, &[&&*channel.bucket, &stored.key]).await?;
+        }
+        if let Some(damaged) = damaged {
+            let key: &str = damaged.try_get(0).map_err(DbError::from)?;
+            self.execute(&self.sql.doom, &[&&*channel.bucket, &key]).await?;
         }
         Ok(BlobId(row.try_get(0).map_err(DbError::from)?))
     }
@@ -151,9 +153,13 @@ impl PublishTx {
         touched.sort_unstable();
         for of_scope in touched.chunk_by(|(left, _), (right, _)| left == right) {
             let documents: Vec<&str> = of_scope.iter().map(|(_, document)| document.as_str()).collect();
-            self.execute(&self.sql.bump, &[&of_scope[0].0.0, &self.slot, &documents]).await?;
+            let noted = self.execute(&self.sql.bump, &[&of_scope[0].0.0, &self.slot, &documents, &rand::random::<i64>()]).await?;
+            if noted != documents.len() as u64 {
+                // Committing would hide the change from every pod: the channel has been deleted meanwhile.
+                return Err(DbError::decode("revision", "the scope has no slots"));
+            }
         }
-        self.client()?.batch_execute("commit").await?;
+        limited(self.client()?.batch_execute("commit")).await?;
         // Only now may the connection go back to the pool.
         self.client = None;
         Ok(())
@@ -161,10 +167,15 @@ impl PublishTx {
 
     /// Undoes everything and keeps the connection: for a write that was refused.
     pub async fn rollback(mut self) -> Result<(), DbError> {
-        self.client()?.batch_execute("rollback").await?;
+        limited(self.client()?.batch_execute("rollback")).await?;
         self.client = None;
         Ok(())
     }
+}
+
+/// Within the time that a statement may take; a transaction that took longer is dropped with its connection.
+async fn limited<T>(work: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, DbError> {
+    Ok(tokio::time::timeout(STATEMENT_LIMIT, work).await.map_err(|_| DbError::TimedOut)??)
 }
 
 impl Drop for PublishTx {

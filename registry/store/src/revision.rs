@@ -1,7 +1,7 @@
 //! Read your writes, on any pod: what a scope's revision is, and which documents changed since.
 //!
 //! A scope is a channel, or the registry itself (accounts, tokens, channels). Its revision is the vector of its
-//! 16 slot rows; each committed write raises one slot and names the documents that it touched. Asking is one
+//! 16 slot rows; each committed write raises one slot, marks it at random and names the documents that it touched. Asking is one
 //! cheap query, shared by all requests that wait at that moment: a question asked while a query is under way
 //! waits for the next one, whose snapshot is no older than the question.
 //!
@@ -48,7 +48,14 @@ pub enum Changes {
     Everything,
 }
 
-type Slots = [i64; SLOTS];
+/// How far a slot has come, and the mark that its last step drew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Slot {
+    n: i64,
+    mark: i64,
+}
+
+type Slots = [Slot; SLOTS];
 
 #[derive(Debug)]
 struct ScopeState {
@@ -220,10 +227,11 @@ impl Shared {
         let rows = self.database.query(&self.sql.revision_slots, &[&ids]).await?;
         for row in &rows {
             let scope = Scope(row.try_get(0)?);
-            let slots: Vec<i64> = row.try_get(1)?;
+            let (steps, marks): (Vec<i64>, Vec<i64>) = (row.try_get(1)?, row.try_get(2)?);
+            let slots: Vec<Slot> = steps.into_iter().zip(marks).map(|(n, mark)| Slot { n, mark }).collect();
             let slots: Slots = slots
                 .try_into()
-                .map_err(|slots: Vec<i64>| DbError::decode("revision", format!("{} slots", slots.len())))?;
+                .map_err(|slots: Vec<Slot>| DbError::decode("revision", format!("{} slots", slots.len())))?;
             self.learn(scope, slots, asked).await?;
         }
         Ok(())
@@ -255,28 +263,36 @@ impl Shared {
     }
 
     async fn changes_between(&self, scope: Scope, known: &Slots, now: &Slots) -> Result<Changes, DbError> {
-        // A slot that went back means a restored database: nothing that we hold can be trusted.
-        let restored = known.iter().zip(now).any(|(known, now)| now < known);
-        let steps: i64 = known.iter().zip(now).map(|(known, now)| now - known).sum();
-        if restored || steps > MOST_CHANGES {
+        let mut spans = Vec::new();
+        for (slot, (known, now)) in (0i16..).zip(known.iter().zip(now)).filter(|(_, (known, now))| known != now) {
+            // Back, or at the same step by another way: a restored database. Nothing that we hold can be trusted.
+            if now.n <= known.n {
+                return Ok(Changes::Everything);
+            }
+            spans.push((slot, *known, *now));
+        }
+        let steps: i64 = spans.iter().map(|(_, known, now)| now.n - known.n).sum();
+        if steps > MOST_CHANGES {
             return Ok(Changes::Everything);
         }
-        let spans = (0i16..).zip(known.iter().zip(now)).filter(|(_, (known, now))| known != now);
-        let (mut slots, mut after, mut upto) = (Vec::new(), Vec::new(), Vec::new());
-        for (slot, (known, now)) in spans {
-            slots.push(slot);
-            after.push(*known);
-            upto.push(*now);
-        }
+        let slots: Vec<i16> = spans.iter().map(|(slot, ..)| *slot).collect();
+        let after: Vec<i64> = spans.iter().map(|(_, known, _)| known.n).collect();
+        let upto: Vec<i64> = spans.iter().map(|(.., now)| now.n).collect();
         let rows = self.database.query(&self.sql.changes, &[&scope.0, &slots, &after, &upto]).await?;
-        if i64::try_from(rows.len()).is_ok_and(|count| count == steps) {
-            let documents =
-                rows.iter().map(|row| row.try_get::<_, &str>(0).map(Arc::from)).collect::<Result<_, _>>()?;
-            Ok(Changes::Documents(documents))
-        } else {
-            // Some of the change rows have been pruned.
-            Ok(Changes::Everything)
+        let mut documents: Vec<Arc<str>> = Vec::new();
+        // The step that we know has to be there still, with the mark that we know: else others came in its place.
+        let mut unconfirmed = spans.iter().filter(|(_, known, _)| known.n > 0).count();
+        for row in &rows {
+            let (slot, n, mark): (i16, i64, i64) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+            match spans.iter().find(|(spanned, known, _)| *spanned == slot && known.n == n) {
+                Some((_, known, _)) if known.mark == mark => unconfirmed -= 1,
+                Some(_) => return Ok(Changes::Everything),
+                None => documents.push(row.try_get::<_, &str>(0)?.into()),
+            }
         }
+        // Rows may also have been pruned.
+        let complete = unconfirmed == 0 && i64::try_from(documents.len()).is_ok_and(|count| count == steps);
+        Ok(if complete { Changes::Documents(documents) } else { Changes::Everything })
     }
 }
 
@@ -292,7 +308,7 @@ mod tests {
 
     #[test]
     fn only_what_changed_gets_a_new_stamp() {
-        let mut state = ScopeState::new([0; SLOTS], Instant::now());
+        let mut state = ScopeState::new([Slot::default(); SLOTS], Instant::now());
         state.note(documents(&["project:a"]));
         state.note(documents(&["project:b", "list:b"]));
         assert_eq!(state.stamps.get("project:a"), Some(&Stamp(2)));
@@ -305,7 +321,7 @@ mod tests {
 
     #[test]
     fn too_many_documents_are_dropped_together() {
-        let mut state = ScopeState::new([0; SLOTS], Instant::now());
+        let mut state = ScopeState::new([Slot::default(); SLOTS], Instant::now());
         for step in 0..3 {
             let names: Vec<Arc<str>> =
                 (0..MOST_STAMPS / 2).map(|n| Arc::from(format!("{step}-{n}"))).collect();

@@ -6,34 +6,36 @@ crate::statements! {
         registry_id = "select id from @registry";
 
         // revisions
-        revision_slots = "select scope, array_agg(n order by slot) from @revision_slot where scope = any($1) group by scope";
-        changes = "select c.document from @change c join unnest($2::smallint[], $3::bigint[], $4::bigint[]) \
-                   as span (slot, after, upto) on c.slot = span.slot and c.n > span.after and c.n <= span.upto \
+        revision_slots = "select scope, array_agg(n order by slot), array_agg(mark order by slot) from @revision_slot where scope = any($1) group by scope";
+        changes = "select c.document, c.slot, c.n, c.mark from @change c join unnest($2::smallint[], $3::bigint[], $4::bigint[]) \
+                   as span (slot, after, upto) on c.slot = span.slot and c.n >= span.after and c.n <= span.upto \
                    where c.scope = $1";
         // One statement, the last of every transaction: bumps the slot by the number of documents and names them.
-        bump = "with bumped as (update @revision_slot set n = n + cardinality($3::text[]) \
+        bump = "with bumped as (update @revision_slot set n = n + cardinality($3::text[]), mark = $4 \
                 where scope = $1 and slot = $2 returning n) \
-                insert into @change (scope, slot, n, document) \
-                select $1, $2, bumped.n - cardinality($3::text[]) + d.ordinality, d.document \
+                insert into @change (scope, slot, n, mark, document) \
+                select $1, $2, bumped.n - cardinality($3::text[]) + d.ordinality, $4, d.document \
                 from bumped, unnest($3::text[]) with ordinality as d (document, ordinality)";
-        insert_slots = "insert into @revision_slot select $1, slot, 0 from generate_series(0, 15) as slot \
+        insert_slots = "insert into @revision_slot (scope, slot, n) select $1, slot, 0 from generate_series(0, 15) as slot \
                         on conflict do nothing";
         delete_slots = "delete from @revision_slot where scope = $1";
         prune_changes = "delete from @change where changed_at < $1";
 
         // channels
-        channel_by_name = "select id, bucket, settings, origin, state from @channel where format = $1 and name = $2";
+        channel_by_name = "select id, bucket, settings, origin, state, object from @channel where format = $1 and name = $2";
         channels = "select id, format, name, bucket, settings, origin, state, deletion_policy, object from @channel order by format, name";
         channel_names = "select name from @channel where format = $1 and state = 'active' order by name";
         channel_of_object = "select format, name from @channel \
                              where object = $1 and state <> 'retired' and not (format = $2 and name = $3) limit 1";
-        insert_channel = "insert into @channel (format, name, bucket, settings, origin, object, state) \
+        insert_channel = "insert into @channel as channel (format, name, bucket, settings, origin, object, state) \
                           values ($1, $2, $3, $4, $5, $6, 'pending') \
-                          on conflict (format, name) do nothing returning id";
+                          on conflict (format, name) do update set bucket = excluded.bucket \
+                          where channel.state <> 'active' \
+                          and not exists (select 1 from @blob b where b.channel_id = channel.id)";
         update_channel = "update @channel set settings = $2, origin = $3, state = $4, deletion_policy = $5, object = $6, \
                           updated_at = now() where id = $1";
         set_channel_state = "update @channel set state = $2, updated_at = now() where id = $1 and state <> $2";
-        delete_channel = "delete from @channel where id = $1";
+        delete_channel = "delete from @channel where id = $1 and state = 'retired'";
         lock_channel = "select settings, origin, state, deletion_policy, object from @channel where id = $1 for update";
         grants = "select body from @channel_grant where channel_id = $1 order by source desc, position";
         grants_of_source = "select body from @channel_grant where channel_id = $1 and source = $2 order by position";
@@ -44,9 +46,13 @@ crate::statements! {
 
         // blobs
         // Equal bytes join here: the row keeps the key it has, and the caller's own object is doomed.
+        // A damaged object is replaced by the new one.
+        damaged_key = "select object_key from @blob where channel_id = $1 and sha256 = $2 and damage is not null for update";
         attach_blob = "insert into @blob as b (channel_id, sha256, md5, blake2b256, size, object_key, refs) \
                        values ($1, $2, $3, $4, $5, $6, 1) \
-                       on conflict (channel_id, sha256) do update set refs = b.refs + 1, dereferenced_at = null \
+                       on conflict (channel_id, sha256) do update set refs = b.refs + 1, dereferenced_at = null, \
+                           object_key = case when b.damage is null then b.object_key else excluded.object_key end, \
+                           scrubbed_at = case when b.damage is null then b.scrubbed_at end, damage = null \
                        returning id, object_key";
         // A reference to bytes that are already there, such as a copy between two packages of a channel.
         release_blob = "update @blob set refs = refs - 1, \
@@ -59,7 +65,8 @@ crate::statements! {
                              and c.id = b.channel_id returning c.bucket, b.object_key) \
                          insert into @doomed_object (bucket, object_key) select bucket, object_key from gone \
                          on conflict do nothing";
-        doomed = "select bucket, object_key from @doomed_object order by bucket limit 1000";
+        doomed_buckets = "select distinct bucket from @doomed_object";
+        doomed = "select object_key from @doomed_object where bucket = $1 order by doomed_at limit 1000";
         undoom = "delete from @doomed_object where bucket = $1 and object_key = any($2)";
         known_keys = "select object_key from @blob where channel_id = $1 and object_key = any($2)";
 

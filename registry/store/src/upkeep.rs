@@ -4,7 +4,7 @@
 //! key is never used a second time, the object can then be removed at leisure. A crash leaves at worst an object
 //! that the next run removes.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use tracing::{error, info, warn};
 
 use crate::channels::Channel;
-use crate::objects::{BLOB_PREFIX, ListedObject, ObjectError, verified};
+use crate::objects::{BLOB_PREFIX, ListedObject, ObjectError, is_blob_key, verified};
 use crate::{DbError, Store};
 
 /// An object without a row is removed only when it is older than this. An upload is refused when it was begun
@@ -60,6 +60,8 @@ impl Store {
     pub async fn collect(&self, retention: Duration) -> Result<Collected, UpkeepError> {
         let now = self.clock().now();
         let before = now - SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
+        // First what cannot fail for the sake of one bucket.
+        self.database().execute(&self.sql().prune_changes, &[&(now - TRACE_RETENTION)]).await?;
         let mut collected = Collected::default();
         loop {
             let gone = self.database().execute(&self.sql().collect_blobs, &[&before]).await?;
@@ -69,39 +71,50 @@ impl Store {
             }
         }
         collected.objects = self.remove_doomed().await?;
-        let traces = now - TRACE_RETENTION;
-        self.database().execute(&self.sql().prune_changes, &[&traces]).await?;
         Ok(collected)
     }
 
+    /// A bucket that refuses is passed over, and told at the end.
     async fn remove_doomed(&self) -> Result<u64, UpkeepError> {
+        let (mut removed, mut failure) = (0, None);
+        for row in &self.database().query(&self.sql().doomed_buckets, &[]).await? {
+            let bucket: &str = row.try_get(0).map_err(DbError::from)?;
+            match self.remove_doomed_of(bucket).await {
+                Ok(count) => removed += count,
+                Err(error) => {
+                    warn!(
+                        bucket,
+                        error = crate::report(&error),
+                        "objects could not be removed; the next run tries again"
+                    );
+                    failure = Some(error);
+                }
+            }
+        }
+        failure.map_or(Ok(removed), Err)
+    }
+
+    async fn remove_doomed_of(&self, bucket: &str) -> Result<u64, UpkeepError> {
         let mut removed = 0;
         loop {
-            let rows = self.database().query(&self.sql().doomed, &[]).await?;
-            let mut by_bucket: BTreeMap<String, Vec<String>> = BTreeMap::new();
-            for row in &rows {
-                let (bucket, key): (String, String) =
-                    (row.try_get(0).map_err(DbError::from)?, row.try_get(1).map_err(DbError::from)?);
-                by_bucket.entry(bucket).or_default().push(key);
+            let rows = self.database().query(&self.sql().doomed, &[&bucket]).await?;
+            let keys = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>();
+            let keys = keys.map_err(DbError::from)?;
+            let failed: HashSet<String> = match self.objects().delete_objects(bucket, &keys).await {
+                Ok(failures) => failures.into_iter().map(|failure| failure.key).collect(),
+                // The bucket itself is gone, and with it the objects.
+                Err(error) if error.is_not_found() => HashSet::new(),
+                Err(error) => return Err(error.into()),
+            };
+            let gone: Vec<&str> =
+                keys.iter().map(String::as_str).filter(|key| !failed.contains(*key)).collect();
+            for key in &failed {
+                warn!(bucket, key, "an object could not be removed; the next run tries again");
             }
-            let before = removed;
-            for (bucket, keys) in by_bucket {
-                let failed: HashSet<String> = match self.objects().delete_objects(&bucket, &keys).await {
-                    Ok(failures) => failures.into_iter().map(|failure| failure.key).collect(),
-                    // The bucket itself is gone, and with it the objects.
-                    Err(error) if error.is_not_found() => HashSet::new(),
-                    Err(error) => return Err(error.into()),
-                };
-                let gone: Vec<&str> =
-                    keys.iter().map(String::as_str).filter(|key| !failed.contains(*key)).collect();
-                for key in &failed {
-                    warn!(bucket, key, "an object could not be removed; the next run tries again");
-                }
-                removed += self.database().execute(&self.sql().undoom, &[&bucket, &gone]).await?;
-            }
-            if removed == before {
+            if gone.is_empty() {
                 return Ok(removed);
             }
+            removed += self.database().execute(&self.sql().undoom, &[&bucket, &gone]).await?;
         }
     }
 
@@ -110,11 +123,21 @@ impl Store {
     pub async fn sweep(&self) -> Result<u64, UpkeepError> {
         let before = self.clock().now() - UNCOMMITTED_GRACE;
         let mut found = 0;
+        let mut failure = None;
         for channel in self.directory().all().await? {
-            found += self.sweep_channel(&channel, before).await?;
-            self.objects().abort_stale_uploads(&channel.bucket, before).await?;
+            match self.sweep_channel(&channel, before).await {
+                Ok(count) => found += count,
+                Err(error) => {
+                    warn!(
+                        channel = channel.full_name(),
+                        error = crate::report(&error),
+                        "a bucket could not be swept"
+                    );
+                    failure = Some(error);
+                }
+            }
         }
-        Ok(found)
+        failure.map_or(Ok(found), Err)
     }
 
     async fn sweep_channel(&self, channel: &Channel, before: Timestamp) -> Result<u64, UpkeepError> {
@@ -132,11 +155,15 @@ impl Store {
             let rows = self.database().query(&self.sql().known_keys, &[&channel.id(), &old]).await?;
             let known = rows.iter().map(|row| row.try_get(0)).collect::<Result<HashSet<&str>, _>>();
             let known = known.map_err(DbError::from)?;
-            for key in old.iter().filter(|key| !known.contains(*key)) {
+            for key in old.iter().filter(|key| !known.contains(*key) && is_blob_key(key)) {
                 found += self.database().execute(&self.sql().doom, &[&&*channel.bucket, key]).await?;
             }
         }
-        Ok(found)
+        match self.objects().abort_stale_uploads(&channel.bucket, before).await {
+            // A store without multipart listings has its own ways of clearing them away.
+            Err(ObjectError::Unsupported(_)) | Ok(_) => Ok(found),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Reads again the blobs that were not read for `every`, compares them with their digests and notes what is
@@ -156,8 +183,13 @@ impl Store {
             let channel: &str = row.try_get(5).map_err(read)?;
             let damage = match self.read_whole(bucket, key, sha256, size.unsigned_abs()).await {
                 Ok(()) => None,
-                Err(error) if error.is_transient() => return Err(error.into()),
-                Err(error) => Some(crate::report(&error)),
+                Err(
+                    error @ (ObjectError::NotFound(_)
+                    | ObjectError::Corrupt { .. }
+                    | ObjectError::WrongLength { .. }),
+                ) => Some(crate::report(&error)),
+                // An outage or a lack of rights says nothing about the bytes.
+                Err(error) => return Err(error.into()),
             };
             if let Some(damage) = &damage {
                 error!(channel, key, %sha256, damage, "a stored file is damaged");

@@ -107,7 +107,17 @@ impl RequestBody {
     }
 
     fn with_source(source: Source, declared: Option<u64>, limits: BodyLimits) -> Self {
-        Self { source: Some(source), declared, received: 0, limits, timer: None, waiting: false, waited: Duration::ZERO, wait_began: None, count: None }
+        Self {
+            source: Some(source),
+            declared,
+            received: 0,
+            limits,
+            timer: None,
+            waiting: false,
+            waited: Duration::ZERO,
+            wait_began: None,
+            count: None,
+        }
     }
 
     /// The length that the request declared, if it did.

@@ -82,7 +82,8 @@ async fn answer(
             respond::text(StatusCode::OK, "waited")
         }
         "/upload" => {
-            let limits = BodyLimits { max_bytes: 1000, idle: Duration::from_millis(300), ..BodyLimits::default() };
+            let limits =
+                BodyLimits { max_bytes: 1000, idle: Duration::from_millis(300), ..BodyLimits::default() };
             let mut body = RequestBody::new(incoming, &head.headers, limits);
             while let Some(chunk) = body.next().await {
                 match chunk {

@@ -31,7 +31,7 @@ pub(super) async fn upload(state: Arc<PyPi>, mut call: Call) -> Result<Response<
     let received = Received::read(&state, &mut call).await?;
     let release = received.release;
     let project = release.metadata.name.normalized();
-    call.check(Action::Publish, Some(project.as_str()))?;
+    call.check_again(Action::Publish, Some(project.as_str())).await?;
     let channel = Arc::clone(call.channel()?);
     let replaced = match standing(&state, &call, &channel, &release).await? {
         Standing::Same => return Ok(respond::empty(StatusCode::OK)),

@@ -27,6 +27,7 @@ pub use provision::{
     BucketPlan, Encryption, Feature, InvalidOwner, Lacking, OwnerId, ProvisionError, Provisioned, Removal,
 };
 pub use read::{ObjectStream, verified};
+pub(crate) use upload::is_blob_key;
 pub use upload::{StoredObject, Upload, UploadError, Uploads};
 
 /// Where the blobs of a channel stand in its bucket. Everything else in the bucket is ours but no blob.

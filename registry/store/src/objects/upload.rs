@@ -105,6 +105,14 @@ fn blob_key(began: Timestamp, random: [u8; 10]) -> String {
     format!("{BLOB_PREFIX}{:02x}/{}", random[9], id.simple())
 }
 
+/// Whether a key is one of ours: an adopted bucket may hold objects of others beside them.
+pub(crate) fn is_blob_key(key: &str) -> bool {
+    let parts = key.strip_prefix(BLOB_PREFIX).and_then(|rest| rest.split_once('/'));
+    parts.is_some_and(|(folder, id)| {
+        folder.len() == 2 && id.len() == 32 && id.ends_with(folder) && uuid::Uuid::try_parse(id).is_ok()
+    })
+}
+
 /// The size of the parts of an upload of at most `limit` bytes: one buffer, unless that makes too many parts.
 /// All parts but the last are of one size, as some stores want it.
 fn part_bytes(limit: u64, buffer: u64) -> u64 {
@@ -409,6 +417,12 @@ mod tests {
         let key = blob_key(began, [1, 2, 3, 4, 5, 6, 7, 8, 9, 0xab]);
         assert_eq!(key, "blobs/ab/019b7ca98c88710283040506070809ab");
         assert_ne!(key, blob_key(began, [0; 10]));
+        assert!(is_blob_key(&key));
+        for other in
+            ["blobs/ab/report.pdf", "blobs/report", "ab/019b7ca98c88710283040506070809ab", "blobs/ab/cd/ef"]
+        {
+            assert!(!is_blob_key(other), "{other}");
+        }
     }
 
     #[test]
