@@ -65,7 +65,9 @@ class Large:
 
     def tail(self, version: str) -> bytes:
         """What follows the payload: the small entries, and the directory of all."""
-        small = zip_archive(wheel_entries(self.name, version, core_metadata(self.name, version)))
+        *entries, (record, listed) = wheel_entries(self.name, version, core_metadata(self.name, version))
+        listed = f"{file_stem(self.name)}/payload.bin,,\n".encode() + listed
+        small = zip_archive([*entries, (record, listed)])
         start = len(self.local) + self.blocks * self.BLOCK
         directory, end = small.index(b"PK\x01\x02"), small.rindex(b"PK\x05\x06")
         entries = bytearray(small[directory:end])

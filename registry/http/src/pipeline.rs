@@ -11,7 +11,7 @@ use granary_core::{Action, ChannelName, Format, Principal, Readable, readable};
 use granary_identity::{Caller, Credential, Identity};
 use granary_splice::{Document, Encoding};
 use granary_store::{AuditEntry, Channel, Scope, Store};
-use http::{HeaderMap, HeaderValue, Method, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::Value;
 
 use crate::path::Query;
@@ -115,10 +115,15 @@ impl Protocol {
             let state = Arc::clone(&state);
             async move {
                 let again = (freshness == Freshness::WithinASecond).then(|| arrival.without_body());
+                let carries_credentials = !arrival.credentials.is_empty();
                 let mut answer =
                     respond(arrival, format, access, freshness, Arc::clone(&state), handler).await;
                 // What is a second old may refuse what an index shows by now: a refusal is looked at again.
-                let refused = answer.as_ref().is_err_and(|refusal| refusal.status.is_client_error());
+                // But not a wrong password: that was looked up just now.
+                let refused = answer.as_ref().is_err_and(|refusal| match refusal.status {
+                    StatusCode::UNAUTHORIZED => !carries_credentials,
+                    status => status.is_client_error(),
+                });
                 if let Some(again) = again.filter(|_| refused) {
                     answer = respond(again, format, access, Freshness::Now, state, handler).await;
                 }
@@ -251,6 +256,19 @@ impl Call {
         )))
     }
 
+    /// For a file or the like whose package nobody knows: where the caller may read every package it is plainly
+    /// absent, and else the answer is the one for what is hidden.
+    pub fn unknown(&self, message: &'static str) -> Refusal {
+        match self.channel.as_ref().map(|channel| self.readable(channel)) {
+            Some(Readable::All) => Refusal::not_found(message),
+            _ => hidden(&self.caller),
+        }
+    }
+
+    fn readable(&self, channel: &Channel) -> Readable {
+        readable(&channel.grants, &self.caller.principal, channel.format, &channel.name)
+    }
+
     /// The largest upload to the channel, in bytes.
     pub fn max_upload_size(&self) -> u64 {
         let of_channel = self.channel.as_ref().and_then(|channel| channel.settings.max_upload_size);
@@ -282,7 +300,7 @@ async fn refresh(store: &Store, scopes: &[Scope], freshness: Freshness) -> Resul
     match freshness {
         Freshness::Now => store.revisions().refresh(scopes).await?,
         Freshness::WithinASecond => {
-            store.revisions().refresh_if_older(scopes, Duration::from_secs(1)).await?
+            store.revisions().refresh_if_older(scopes, Duration::from_secs(1)).await?;
         }
     }
     Ok(())
@@ -322,11 +340,14 @@ impl Call {
                 Readable::All
             )
         });
+        // The same HTML stands under two types, which a cache must not take for each other.
+        let tag = document.etag(encoding).trim_matches('"');
+        let tag = format!("{tag}{}", if content_type.ends_with("+html") { "-v1" } else { "" });
         // Always asked for again, which a 304 makes cheap: what was published a moment ago is there.
         let cache_control = if anonymous { "no-cache" } else { "private, no-cache" };
         let response = FileResponse {
             size: document.len(encoding),
-            etag: EntityTag::strong(document.etag(encoding).trim_matches('"')).ok(),
+            etag: EntityTag::strong(&tag).ok(),
             last_modified: None,
             content_type: HeaderValue::from_static(content_type),
             file_name: None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use granary_identity::{AuthError, PasswordError};
 use granary_store::objects::{ObjectError, UploadError};
 use granary_store::{AttachError, DbError, report};
-use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::BoxError;
@@ -90,6 +90,8 @@ impl Refusal {
             let challenge = HeaderValue::from_static("Basic realm=\"granary\", charset=\"UTF-8\"");
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         }
+        // What is refused or absent now may be there in a moment.
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(pause) = self.retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(pause.as_secs()));
         }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, LOCATION, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, Response, StatusCode};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
@@ -61,6 +61,8 @@ pub fn json<T: Serialize + ?Sized>(
 pub fn redirect(status: StatusCode, url: &str) -> Response<Body> {
     let mut response = empty(status);
     response.headers_mut().insert(LOCATION, url_value(url));
+    // Where it leads may change, and may depend on who asks.
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     response
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use granary_core::{Blake2b256, Digests, Md5, ReadFilter, Readable, Sha256, readable};
 use granary_http::index::{IndexKey, RangeSource};
 use granary_http::{Call, Refusal};
-use granary_splice::Document;
 use granary_splice::cut::{LIMIT, is_boundary};
+use granary_splice::{Document, Level, Part};
 use granary_store::{Channel, DbError};
 use jiff::Timestamp;
 use tokio_postgres::Row;
@@ -141,9 +141,9 @@ impl PyPi {
         versions.dedup();
         if let Some(text) = texts.last_mut() {
             if html {
-                simple::html_trailer(text)
+                simple::html_trailer(text);
             } else {
-                simple::project_json_trailer(text, project, &versions)
+                simple::project_json_trailer(text, project, &versions);
             }
         }
         Ok(Some(texts))
@@ -194,12 +194,22 @@ impl PyPi {
         version: Option<&Version>,
     ) -> Result<Option<Document>, Refusal> {
         let channel = call.channel()?;
+        let public_url = call.arrival.services.public_url.as_deref();
+        if public_url.is_none() {
+            // The page names the host that was asked for, so that it is made for this request alone, a few at a time.
+            let base = format!("{}/pypi/{}", call.base_url(), channel.name);
+            let _turn = self.json_turns.acquire().await.map_err(Refusal::internal)?;
+            let texts = self.render_json(channel, project, version, &base).await?;
+            let parts =
+                |texts: Vec<String>| texts.into_iter().map(|text| Arc::new(Part::render(text, Level::QUICK)));
+            return Ok(texts.map(|texts| Document::new(parts(texts))));
+        }
         let base = format!("{}/pypi/{}", call.base_url(), channel.name);
-        let which = version.map(ToString::to_string).unwrap_or_default();
+        let which = version.map(Version::key_text).unwrap_or_default();
         let key = IndexKey {
             scope: channel.scope,
             document: project_document(project).into(),
-            representation: format!("api {which} {base}").into(),
+            representation: format!("api {which}").into(),
         };
         self.index.document(key, self.render_json(channel, project, version, &base)).await
     }
@@ -219,15 +229,12 @@ impl PyPi {
         for file in &files {
             by_version.entry(&file.version).or_default().push(file);
         }
-        let rows = database.query(&self.sql.project_versions, &[&stored.id]).await?;
-        let mut releases = BTreeMap::new();
-        for row in &rows {
-            let metadata: CoreMetadata = serde_json::from_value(row.try_get(1).map_err(DbError::from)?)
-                .map_err(|error| DbError::decode("metadata", error))?;
-            releases.insert(read_version(row.try_get(0).map_err(DbError::from)?)?, metadata);
-        }
         let Some(shown) = version.or_else(|| latest(&by_version)) else { return Ok(None) };
-        let Some(metadata) = releases.get(shown) else { return Ok(None) };
+        let row = database.query_opt(&self.sql.release_metadata, &[&stored.id, &shown.key_text()]).await?;
+        let Some(row) = row else { return Ok(None) };
+        let metadata: CoreMetadata = serde_json::from_value(row.try_get(0).map_err(DbError::from)?)
+            .map_err(|error| DbError::decode("metadata", error))?;
+        let metadata = &metadata;
         let of_version = by_version.get(shown).cloned().unwrap_or_default();
         let facts = ReleaseFacts {
             metadata,
@@ -354,9 +361,9 @@ impl RangeSource for ProjectList<'_> {
     fn head(&self) -> String {
         let mut head = String::new();
         if self.html {
-            simple::list_html_header(&mut head)
+            simple::list_html_header(&mut head);
         } else {
-            simple::list_json_header(&mut head, None)
+            simple::list_json_header(&mut head, None);
         }
         head
     }
@@ -364,9 +371,9 @@ impl RangeSource for ProjectList<'_> {
     fn tail(&self) -> String {
         let mut tail = String::new();
         if self.html {
-            simple::html_trailer(&mut tail)
+            simple::html_trailer(&mut tail);
         } else {
-            simple::list_json_trailer(&mut tail)
+            simple::list_json_trailer(&mut tail);
         }
         tail
     }

@@ -6,31 +6,33 @@ granary_store::statements! {
         upsert_project = "insert into @pypi_project as p (channel_id, normalized, name, serial) values ($1, $2, $3, 1) \
                           on conflict (channel_id, normalized) do update set serial = p.serial + 1 \
                           returning id, (xmax = 0) as inserted";
-        upsert_release = "insert into @pypi_release (project_id, version, metadata) values ($1, $2, $3) \
-                          on conflict (project_id, version) do update set metadata = excluded.metadata \
+        upsert_release = "insert into @pypi_release (project_id, version, version_key, metadata) values ($1, $2, $3, $4) \
+                          on conflict (project_id, version_key) do update set metadata = excluded.metadata \
                           returning id";
-        file_by_name = "select b.sha256, f.id, f.blob_id, p.normalized \
+        // The file that an upload would stand beside or in the place of.
+        standing_file = "select b.sha256, f.id, f.blob_id, p.normalized, f.filename, b.damage is not null \
                         from @pypi_file f join @blob b on b.id = f.blob_id join @pypi_project p on p.id = f.project_id \
-                        where f.channel_id = $1 and f.filename = $2";
-        deleted_file = "select sha256 from @pypi_deleted_file where channel_id = $1 and filename = $2";
+                        where f.channel_id = $1 and (f.filename = $2 or f.file_key = $3)";
+        deleted_file = "select sha256 from @pypi_deleted_file where channel_id = $1 and file_key = $2";
         insert_file = "insert into @pypi_file (channel_id, project_id, release_id, filename, package_type, python_tag, \
-                           blob_id, requires_python, metadata, metadata_sha256, attestations, comment, uploaded_by, uploaded_at) \
-                       values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
-                       on conflict (channel_id, filename) do nothing";
+                           blob_id, requires_python, metadata, metadata_sha256, attestations, comment, uploaded_by, uploaded_at, \
+                           file_key) \
+                       values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
+                       on conflict do nothing";
         delete_file = "delete from @pypi_file where id = $1";
-        remember_deleted = "insert into @pypi_deleted_file (channel_id, filename, sha256) values ($1, $2, $3) \
-                            on conflict (channel_id, filename) do update set sha256 = excluded.sha256, deleted_at = now()";
+        remember_deleted = "insert into @pypi_deleted_file (channel_id, file_key, sha256) values ($1, $2, $3) \
+                            on conflict (channel_id, file_key) do update set sha256 = excluded.sha256, deleted_at = now()";
         lock_project = "select id from @pypi_project where channel_id = $1 and normalized = $2 for update";
         raise_serial = "update @pypi_project set serial = serial + 1 where id = $1";
         delete_empty_release = "delete from @pypi_release r where r.project_id = $1 \
                                 and not exists (select 1 from @pypi_file f where f.release_id = r.id)";
         delete_empty_project = "delete from @pypi_project p where p.id = $1 \
                                 and not exists (select 1 from @pypi_release r where r.project_id = p.id)";
-        files_of_version = "select f.id, f.filename, f.blob_id, b.sha256 \
+        files_of_version = "select f.id, f.filename, f.blob_id, b.sha256, f.file_key \
                             from @pypi_file f join @pypi_release r on r.id = f.release_id join @blob b on b.id = f.blob_id \
-                            where f.project_id = $1 and ($2::text is null or r.version = $2) order by f.filename";
+                            where f.project_id = $1 and ($2::text is null or r.version_key = $2) order by f.filename";
         yank = "update @pypi_file f set yanked = $3 from @pypi_release r \
-                where r.id = f.release_id and f.project_id = $1 and r.version = $2 and f.yanked is distinct from $3";
+                where r.id = f.release_id and f.project_id = $1 and r.version_key = $2 and f.yanked is distinct from $3";
 
         project = "select id, name, serial from @pypi_project where channel_id = $1 and normalized = $2";
         project_names = "select normalized, name from @pypi_project \
@@ -40,7 +42,7 @@ granary_store::statements! {
                              f.attestations is not null, f.uploaded_at, r.version \
                          from @pypi_file f join @blob b on b.id = f.blob_id join @pypi_release r on r.id = f.release_id \
                          where f.project_id = $1 order by f.filename";
-        project_versions = "select version, metadata from @pypi_release where project_id = $1";
+        release_metadata = "select metadata from @pypi_release where project_id = $1 and version_key = $2";
         json_files = "select f.filename, b.sha256, b.md5, b.blake2b256, b.size, f.requires_python, f.yanked, f.package_type, \
                           f.python_tag, f.comment, f.uploaded_at, r.version \
                       from @pypi_file f join @blob b on b.id = f.blob_id join @pypi_release r on r.id = f.release_id \
@@ -48,7 +50,9 @@ granary_store::statements! {
         download = "select b.sha256, b.size, b.object_key, p.normalized, f.uploaded_at, f.metadata_sha256 \
                     from @pypi_file f join @blob b on b.id = f.blob_id join @pypi_project p on p.id = f.project_id \
                     where f.channel_id = $1 and f.filename = $2";
-        core_metadata = "select metadata from @pypi_file where channel_id = $1 and filename = $2";
-        attestations = "select attestations from @pypi_file where channel_id = $1 and filename = $2";
+        core_metadata = "select f.metadata from @pypi_file f join @blob b on b.id = f.blob_id \
+                         where f.channel_id = $1 and f.filename = $2 and b.sha256 = $3";
+        attestations = "select f.attestations from @pypi_file f join @blob b on b.id = f.blob_id \
+                        where f.channel_id = $1 and f.filename = $2 and b.sha256 = $3";
     }
 }

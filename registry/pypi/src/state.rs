@@ -8,6 +8,7 @@ use granary_store::{Channel, DbError, Scope, Stamp, Store};
 use jiff::Timestamp;
 use moka::sync::Cache;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use crate::format::NormalizedName;
 use crate::sql::Statements;
@@ -22,6 +23,8 @@ pub struct PyPi {
     pub(crate) sql: Statements,
     pub(crate) index: IndexCache,
     files: Cache<(Scope, Arc<str>), Arc<FileEntry>>,
+    /// So many JSON pages are rendered at a time that cannot be kept.
+    pub(crate) json_turns: Semaphore,
 }
 
 /// A file and where its bytes are.
@@ -54,7 +57,7 @@ impl PyPi {
     /// A server of `PyPI` channels over this store; `index` keeps its documents.
     pub fn new(store: Store, index: IndexCache) -> Self {
         let sql = Statements::new(store.database().schema());
-        Self { store, sql, index, files: Cache::new(REMEMBERED_FILES) }
+        Self { store, sql, index, files: Cache::new(REMEMBERED_FILES), json_turns: Semaphore::new(2) }
     }
 
     /// The file of this name, as far as it is known to a revision that is at most a second old.
@@ -97,10 +100,16 @@ impl PyPi {
     pub(crate) async fn core_metadata(
         &self,
         channel: &Channel,
-        filename: &str,
+        file: &FileEntry,
     ) -> Result<Option<Vec<u8>>, Refusal> {
-        let row =
-            self.store.database().query_opt(&self.sql.core_metadata, &[&channel.id(), &filename]).await?;
+        let row = self
+            .store
+            .database()
+            .query_opt(
+                &self.sql.core_metadata,
+                &[&channel.id(), &&*file.filename, &file.sha256.as_bytes().as_slice()],
+            )
+            .await?;
         Ok(row.map(|row| row.try_get::<_, Option<Vec<u8>>>(0)).transpose().map_err(DbError::from)?.flatten())
     }
 
@@ -108,10 +117,16 @@ impl PyPi {
     pub(crate) async fn provenance(
         &self,
         channel: &Channel,
-        filename: &str,
+        file: &FileEntry,
     ) -> Result<Option<Vec<u8>>, Refusal> {
-        let row =
-            self.store.database().query_opt(&self.sql.attestations, &[&channel.id(), &filename]).await?;
+        let row = self
+            .store
+            .database()
+            .query_opt(
+                &self.sql.attestations,
+                &[&channel.id(), &&*file.filename, &file.sha256.as_bytes().as_slice()],
+            )
+            .await?;
         let attestations =
             row.map(|row| row.try_get::<_, Option<Value>>(0)).transpose().map_err(DbError::from)?.flatten();
         let Some(attestations) = attestations else { return Ok(None) };

@@ -160,7 +160,11 @@ impl ChannelFolder {
                     "a channel had been changed elsewhere and was repaired"
                 ),
                 Err(error) => {
-                    tracing::debug!(channel = name, error = report(&error), "a channel could not be compared")
+                    tracing::debug!(
+                        channel = name,
+                        error = report(&error),
+                        "a channel could not be compared"
+                    );
                 }
             }
         }

@@ -117,13 +117,11 @@ impl Database {
         work: impl AsyncFnOnce(&Object) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, DbError> {
         let client = self.connection().await?;
-        match tokio::time::timeout(STATEMENT_LIMIT, work(&client)).await {
-            Ok(result) => Ok(result?),
-            Err(_) => {
-                drop(Object::take(client));
-                Err(DbError::TimedOut)
-            }
+        if let Ok(result) = tokio::time::timeout(STATEMENT_LIMIT, work(&client)).await {
+            return Ok(result?);
         }
+        drop(Object::take(client));
+        Err(DbError::TimedOut)
     }
 }
 

@@ -153,7 +153,9 @@ impl PublishTx {
         touched.sort_unstable();
         for of_scope in touched.chunk_by(|(left, _), (right, _)| left == right) {
             let documents: Vec<&str> = of_scope.iter().map(|(_, document)| document.as_str()).collect();
-            let noted = self.execute(&self.sql.bump, &[&of_scope[0].0.0, &self.slot, &documents, &rand::random::<i64>()]).await?;
+            let noted = self
+                .execute(&self.sql.bump, &[&of_scope[0].0.0, &self.slot, &documents, &rand::random::<i64>()])
+                .await?;
             if noted != documents.len() as u64 {
                 // Committing would hide the change from every pod: the channel has been deleted meanwhile.
                 return Err(DbError::decode("revision", "the scope has no slots"));

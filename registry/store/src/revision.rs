@@ -264,7 +264,9 @@ impl Shared {
 
     async fn changes_between(&self, scope: Scope, known: &Slots, now: &Slots) -> Result<Changes, DbError> {
         let mut spans = Vec::new();
-        for (slot, (known, now)) in (0i16..).zip(known.iter().zip(now)).filter(|(_, (known, now))| known != now) {
+        for (slot, (known, now)) in
+            (0i16..).zip(known.iter().zip(now)).filter(|(_, (known, now))| known != now)
+        {
             // Back, or at the same step by another way: a restored database. Nothing that we hold can be trusted.
             if now.n <= known.n {
                 return Ok(Changes::Everything);

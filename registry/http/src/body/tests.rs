@@ -126,7 +126,7 @@ async fn a_broken_source_is_an_incomplete_body() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_drips_is_given_up_although_it_is_never_still() {
-    let drops = futures_util::stream::unfold((), |()| async {
+    let drops = stream::unfold((), |()| async {
         tokio::time::sleep(Duration::from_secs(5)).await;
         Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
     });
@@ -134,5 +134,5 @@ async fn a_client_that_drips_is_given_up_although_it_is_never_still() {
     let began = tokio::time::Instant::now();
     let error = RequestBody::from_stream(drops, None, limits).collect(1000).await.unwrap_err();
     assert!(matches!(error, RequestBodyError::Stalled { .. }), "{error}");
-    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_mins(1), "{:?}", began.elapsed());
 }

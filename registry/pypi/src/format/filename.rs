@@ -133,6 +133,28 @@ impl DistributionFile {
         }
     }
 
+    /// What makes two files the same to an installer, however their names are spelled: normalised project, version
+    /// by its order, build number, and the tags as sets.
+    pub fn key(&self) -> String {
+        let release = format!("{} {}", self.name.normalized(), self.version.key_text());
+        let sorted = |tags: &str| {
+            let tags = tags.to_ascii_lowercase();
+            let mut tags: Vec<&str> = tags.split('.').collect();
+            tags.sort_unstable();
+            tags.dedup();
+            tags.join(".")
+        };
+        match &self.kind {
+            Kind::Wheel { build, python_tag, abi_tag, platform_tag } => {
+                let build = build.as_deref().unwrap_or_default().to_ascii_lowercase();
+                let tags = [sorted(python_tag), sorted(abi_tag), sorted(platform_tag)].join("-");
+                format!("{release} {build} {tags}")
+            }
+            Kind::SdistTarGz => format!("{release} tar.gz"),
+            Kind::SdistZip => format!("{release} zip"),
+        }
+    }
+
     /// The file name, as it was given.
     pub fn filename(&self) -> &str {
         &self.filename

@@ -270,6 +270,10 @@ impl CoreMetadata {
             return Err(MetadataError::Size);
         }
         let text = std::str::from_utf8(bytes).map_err(|_| MetadataError::Encoding)?;
+        // In the description too: no database column holds it, and no reader expects it.
+        if let Some(at) = text.find('\0') {
+            return Err(MetadataError::ControlCharacter { line: text[..at].matches('\n').count() + 1 });
+        }
         let mut draft = Draft::default();
         let mut rest = text;
         let mut line_number = 0;

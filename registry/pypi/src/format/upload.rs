@@ -17,6 +17,12 @@ pub enum UploadError {
     /// More than [`UploadForm::MAX_FIELDS`] fields.
     #[error("the form has more than {} fields", UploadForm::MAX_FIELDS)]
     TooManyFields,
+    /// A NUL character.
+    #[error("the field {field} of the form holds a NUL character")]
+    Nul {
+        /// Which field.
+        field: String,
+    },
     /// More than [`UploadForm::MAX_SIZE`] bytes of text.
     #[error("the text fields of the form have more than {} bytes", UploadForm::MAX_SIZE)]
     TooLarge,
@@ -156,6 +162,10 @@ impl UploadForm {
         if self.size > Self::MAX_SIZE {
             return Err(UploadError::TooLarge);
         }
+        // Also as an escape, which is how JSON may carry it.
+        if value.contains('\0') || value.contains("\\u0000") {
+            return Err(UploadError::Nul { field: name.to_owned() });
+        }
         match self.own.slot(name) {
             Some(Some(_)) => Err(UploadError::Repeated { field: name.to_owned() }),
             Some(slot) => {
@@ -267,6 +277,8 @@ pub struct ValidForm {
 pub struct Release {
     /// The file's name.
     pub filename: String,
+    /// What makes the file the same as another of its release however its name is spelled.
+    pub file_key: String,
     /// Wheel or source distribution.
     pub package_type: PackageType,
     /// The wheel's Python tag, or `source`.
@@ -323,6 +335,7 @@ impl ValidForm {
         }
         Ok(Release {
             filename: file.filename().to_owned(),
+            file_key: file.key(),
             package_type: file.package_type(),
             python_version: file.python_version().to_owned(),
             comment: self.comment,

@@ -36,6 +36,11 @@ impl Version {
         self.0.any_prerelease()
     }
 
+    /// [`Version::sort_key`] as hexadecimal digits: equal exactly where the versions are, such as `1.0` and `1.0.0`.
+    pub fn key_text(&self) -> String {
+        hex::encode(self.sort_key())
+    }
+
     /// Bytes that compare (as `memcmp` and Postgres's `bytea` do) as the versions do, and are equal for
     /// equal versions: the identity of a release and its place in an `ORDER BY`.
     ///

@@ -17,20 +17,19 @@ const PRESIGNED: std::time::Duration = std::time::Duration::from_mins(5);
 /// `GET` and `HEAD` of a file, of `FILE.metadata` and of `FILE.provenance`.
 pub(super) async fn download(state: Arc<PyPi>, call: Call) -> Result<Response<Body>, Refusal> {
     let requested = call.arrival.params.get("filename").unwrap_or_default();
-    let (filename, side) = match requested {
-        name if name.ends_with(".metadata") => (name.trim_end_matches(".metadata"), Some(Side::Metadata)),
-        name if name.ends_with(".provenance") => {
-            (name.trim_end_matches(".provenance"), Some(Side::Provenance))
-        }
-        name => (name, None),
+    let (filename, side) = match (requested.strip_suffix(".metadata"), requested.strip_suffix(".provenance"))
+    {
+        (Some(filename), _) => (filename, Some(Side::Metadata)),
+        (_, Some(filename)) => (filename, Some(Side::Provenance)),
+        _ => (requested, None),
     };
     let channel = call.channel()?;
     let entry = state.file(channel, filename).await?;
     // What may not be read is as good as absent, and says nothing about which of the two it is.
-    let Some(entry) = entry else { return Err(absent(&call)) };
+    let entry = entry.ok_or_else(|| call.unknown(ABSENT))?;
     call.check(Action::Read, Some(&entry.project))?;
     if !stands_at(&entry, &call) {
-        return Err(absent(&call));
+        return Err(Refusal::not_found(ABSENT));
     }
     match side {
         None => blob(&state.store, &call, channel, &entry).await,
@@ -44,12 +43,12 @@ enum Side {
     Provenance,
 }
 
-fn absent(call: &Call) -> Refusal {
-    if call.caller.is_anonymous() && call.check(Action::Read, Some("")).is_err() {
-        // Where not every name is readable, a stranger learns nothing of which files exist.
-        return Refusal::unauthorized("log in with a user name and a password or token");
-    }
-    Refusal::not_found("there is no such file in this channel")
+const ABSENT: &str = "there is no such file in this channel";
+
+/// Whether a request asks for the beginning of a file: the rest of one that was broken off is no new download.
+fn begins_download(headers: &HeaderMap) -> bool {
+    let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    range.is_none_or(|range| range.starts_with("bytes=0-"))
 }
 
 /// Whether the digest in the path is the file's: links of replaced files lead nowhere.
@@ -73,7 +72,9 @@ async fn blob(
             .presign_get(&channel.bucket, &entry.object_key, now, PRESIGNED, &entry.filename, CONTENT_TYPE)
             .await?;
         if let Some(url) = url {
-            store.usage().downloaded(channel.scope, &entry.project, &entry.filename);
+            if begins_download(&call.arrival.headers) {
+                store.usage().downloaded(channel.scope, &entry.project, &entry.filename);
+            }
             let mut response = respond::redirect(StatusCode::FOUND, &url);
             // The link dies before long, and is for this caller.
             response
@@ -112,7 +113,7 @@ async fn blob(
             }
         })
         .await?;
-    if *method == Method::GET && response.status().is_success() {
+    if *method == Method::GET && response.status().is_success() && begins_download(&call.arrival.headers) {
         store.usage().downloaded(channel.scope, &entry.project, &entry.filename);
     }
     Ok(response)
@@ -135,13 +136,13 @@ async fn side_file(
     side: Side,
 ) -> Result<Response<Body>, Refusal> {
     let (bytes, content_type) = match side {
-        Side::Metadata => (state.core_metadata(channel, &entry.filename).await?, respond::TEXT),
+        Side::Metadata => (state.core_metadata(channel, entry).await?, respond::TEXT),
         Side::Provenance => (
-            state.provenance(channel, &entry.filename).await?,
+            state.provenance(channel, entry).await?,
             HeaderValue::from_static("application/vnd.pypi.integrity.v1+json"),
         ),
     };
-    let Some(bytes) = bytes else { return Err(absent(call)) };
+    let bytes = bytes.ok_or_else(|| Refusal::not_found(ABSENT))?;
     let file = FileResponse {
         size: bytes.len() as u64,
         etag: EntityTag::strong(&granary_core::Sha256::of(&bytes).to_hex()).ok(),

@@ -41,7 +41,7 @@ async fn set_yanked(state: &PyPi, call: &Call, reason: Option<&str>) -> Result<R
         removal.tx.rollback().await?;
         return Err(Refusal::not_found(format!("{project} has no release {version} in this channel")));
     }
-    removal.tx.execute(&state.sql.yank, &[&removal.project_id, &version.to_string(), &reason]).await?;
+    removal.tx.execute(&state.sql.yank, &[&removal.project_id, &version.key_text(), &reason]).await?;
     let action = if reason.is_some() { "yank" } else { "unyank" };
     removal.finish(action, json!({ "version": version.to_string(), "reason": reason })).await?;
     Ok(respond::empty(StatusCode::NO_CONTENT))
@@ -51,7 +51,10 @@ async fn set_yanked(state: &PyPi, call: &Call, reason: Option<&str>) -> Result<R
 pub(super) async fn delete_file(state: Arc<PyPi>, call: Call) -> Result<Response<Body>, Refusal> {
     let channel = call.channel()?;
     let filename = call.arrival.params.get("filename").unwrap_or_default();
-    let entry = state.file(channel, filename).await?.ok_or_else(no_such_file)?;
+    let entry = state
+        .file(channel, filename)
+        .await?
+        .ok_or_else(|| call.unknown("there is no such file in this channel"))?;
     call.check(Action::Remove, Some(&entry.project))?;
     if !super::file::stands_at(&entry, &call) {
         return Err(no_such_file());
@@ -59,7 +62,10 @@ pub(super) async fn delete_file(state: Arc<PyPi>, call: Call) -> Result<Response
     let project: NormalizedName = entry.project.parse().map_err(Refusal::internal)?;
     let mut removal = Removal::begin(&state, &call, &project).await?;
     let files = removal.files(None).await?;
-    let file = files.into_iter().find(|file| file.filename == *entry.filename).ok_or_else(no_such_file)?;
+    let file = files
+        .into_iter()
+        .find(|file| file.filename == *entry.filename && file.sha256 == entry.sha256)
+        .ok_or_else(no_such_file)?;
     removal.delete(&[file]).await?;
     removal.finish("delete file", json!({ "file": &*entry.filename, "sha256": entry.sha256 })).await?;
     Ok(respond::empty(StatusCode::NO_CONTENT))
@@ -87,7 +93,7 @@ async fn delete_all(
     call.check(Action::Remove, Some(project.as_str()))?;
     let mut removal = Removal::begin(state, call, project).await?;
     let files = removal.files(version).await?;
-    if files.is_empty() {
+    if files.is_empty() && version.is_some() {
         removal.tx.rollback().await?;
         return Err(Refusal::not_found("there is no such release in this channel"));
     }
@@ -111,6 +117,7 @@ fn no_such_file() -> Refusal {
 struct StoredFile {
     id: i64,
     filename: String,
+    file_key: String,
     blob: BlobId,
     sha256: Sha256,
 }
@@ -137,13 +144,14 @@ impl<'a> Removal<'a> {
     }
 
     async fn files(&self, version: Option<&Version>) -> Result<Vec<StoredFile>, DbError> {
-        let version = version.map(ToString::to_string);
+        let version = version.map(Version::key_text);
         let rows = self.tx.query(&self.state.sql.files_of_version, &[&self.project_id, &version]).await?;
         rows.iter()
             .map(|row| {
                 Ok(StoredFile {
                     id: row.try_get(0)?,
                     filename: row.try_get(1)?,
+                    file_key: row.try_get(4)?,
                     blob: BlobId(row.try_get(2)?),
                     sha256: Sha256::try_from(row.try_get::<_, &[u8]>(3)?)
                         .map_err(|error| DbError::decode("digest", error))?,
@@ -159,7 +167,7 @@ impl<'a> Removal<'a> {
             self.tx.execute(&sql.delete_file, &[&file.id]).await?;
             self.tx.release_blob(file.blob).await?;
             let digest = file.sha256.as_bytes().as_slice();
-            self.tx.execute(&sql.remember_deleted, &[&channel.id(), &file.filename, &digest]).await?;
+            self.tx.execute(&sql.remember_deleted, &[&channel.id(), &file.file_key, &digest]).await?;
         }
         self.tx.execute(&sql.delete_empty_release, &[&self.project_id]).await?;
         if self.tx.execute(&sql.delete_empty_project, &[&self.project_id]).await? > 0 {

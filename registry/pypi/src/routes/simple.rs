@@ -5,6 +5,7 @@ use std::sync::Arc;
 use granary_core::Action;
 use granary_http::{Body, Call, Refusal, respond};
 use http::{HeaderMap, Response, StatusCode, header};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{no_such_project, project_of};
 use crate::format::{Representation, negotiate};
@@ -22,7 +23,10 @@ pub(super) async fn project(state: Arc<PyPi>, call: Call) -> Result<Response<Bod
     let project = project_of(&call)?;
     call.check(Action::Read, Some(project.as_str()))?;
     if call.arrival.params.get("project") != Some(project.as_str()) {
-        return Ok(respond::redirect(StatusCode::MOVED_PERMANENTLY, &format!("../{project}/")));
+        return Ok(respond::redirect(
+            StatusCode::MOVED_PERMANENTLY,
+            &with_format(&call, format!("../{project}/")),
+        ));
     }
     let representation = representation(&call)?;
     let document = state.simple_page(&call, &project, representation).await?;
@@ -43,7 +47,15 @@ pub(super) async fn add_slash(_: Arc<PyPi>, call: Call) -> Result<Response<Body>
         Some(_) => format!("{}/", project_of(&call)?),
         None => format!("{}/", call.arrival.path.segments().last().map_or("", String::as_str)),
     };
-    Ok(respond::redirect(StatusCode::MOVED_PERMANENTLY, &target))
+    Ok(respond::redirect(StatusCode::MOVED_PERMANENTLY, &with_format(&call, target)))
+}
+
+/// Keeps the representation that was asked for in the query.
+fn with_format(call: &Call, target: String) -> String {
+    match call.arrival.query.first("format") {
+        Some(format) => format!("{target}?format={}", utf8_percent_encode(format, NON_ALPHANUMERIC)),
+        None => target,
+    }
 }
 
 fn representation(call: &Call) -> Result<Representation, Refusal> {

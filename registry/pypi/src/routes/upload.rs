@@ -2,6 +2,7 @@
 //! hashed and its archive is read. Nothing is stored before everything about it has been checked.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::TryStreamExt;
 use granary_core::{Action, Sha256};
@@ -17,10 +18,12 @@ use crate::format::{
     ArchiveReader, CoreMetadata, DistributionFile, NormalizedName, PackageType, Release, UploadForm,
     ValidForm,
 };
-use crate::state::{PyPi, list_document, project_document};
+use crate::state::{PyPi, list_document, project_document, read_digest};
 
 /// What a form may hold beside its file, in bytes.
 const FORM_ALLOWANCE: u64 = 512 << 10;
+/// What may stand between two fields, in bytes: the head of one, and as much of it as one read brings.
+const MOST_BETWEEN_FIELDS: usize = 4 << 20;
 /// The longest name of a field, in bytes.
 const LONGEST_FIELD_NAME: usize = 200;
 /// What may follow the form, in bytes: it means nothing.
@@ -35,6 +38,11 @@ pub(super) async fn upload(state: Arc<PyPi>, mut call: Call) -> Result<Response<
     let channel = Arc::clone(call.channel()?);
     let replaced = match standing(&state, &call, &channel, &release).await? {
         Standing::Same => return Ok(respond::empty(StatusCode::OK)),
+        Standing::Damaged => {
+            let stored = received.upload.finish().await?;
+            mend(&state, &call, &channel, &release, &stored).await?;
+            return Ok(respond::empty(StatusCode::OK));
+        }
         Standing::Free => false,
         Standing::Replaceable => true,
     };
@@ -50,7 +58,7 @@ pub(super) async fn upload(state: Arc<PyPi>, mut call: Call) -> Result<Response<
             state.store.doom(&stored).await?;
             match standing(&state, &call, &channel, &release).await? {
                 Standing::Same => Ok(respond::empty(StatusCode::OK)),
-                Standing::Free | Standing::Replaceable => {
+                Standing::Free | Standing::Damaged | Standing::Replaceable => {
                     Err(Refusal::conflict(format!("{} is being uploaded by somebody else", release.filename)))
                 }
             }
@@ -79,8 +87,22 @@ impl Received {
         let mut body = call.arrival.take_body().limited_to(limit.saturating_add(FORM_ALLOWANCE));
         body.check_declared()?;
         let (mut form, mut passing) = (UploadForm::new(), None);
-        let mut multipart = Multipart::new((&mut body).map_err(std::io::Error::other), boundary);
-        while let Some(field) = multipart.next_field().await.map_err(form_refusal)? {
+        // The parser keeps what it reads until a field has begun, so that this has to be little.
+        let budget = Arc::new(AtomicUsize::new(0));
+        let spent = Arc::clone(&budget);
+        let guarded = (&mut body).map_err(std::io::Error::other).and_then(move |chunk| {
+            let left = spent.load(Ordering::Relaxed).checked_sub(chunk.len());
+            spent.store(left.unwrap_or(0), Ordering::Relaxed);
+            std::future::ready(
+                left.map(|_| chunk)
+                    .ok_or_else(|| std::io::Error::other("there is too much between two fields")),
+            )
+        });
+        let mut multipart = Multipart::new(guarded, boundary);
+        loop {
+            budget.store(MOST_BETWEEN_FIELDS, Ordering::Relaxed);
+            let Some(field) = multipart.next_field().await.map_err(form_refusal)? else { break };
+            budget.store(usize::MAX, Ordering::Relaxed);
             let name = field.name().unwrap_or_default().to_owned();
             if name.len() > LONGEST_FIELD_NAME {
                 return Err(Refusal::bad_request("the name of a field of the form is too long"));
@@ -91,6 +113,8 @@ impl Received {
                 }
                 ("content", Some(filename)) => {
                     let file = form.file_hint(filename).map_err(bad_request)?;
+                    // Before any of it is taken in; and again, with what the file itself says, when all of it is.
+                    call.check(Action::Publish, Some(file.name().normalized().as_str()))?;
                     let upload = state.store.uploads().begin(&bucket, limit).await;
                     let start =
                         Passing { filename: filename.to_owned(), archive: ArchiveReader::new(&file), upload };
@@ -191,6 +215,8 @@ enum Standing {
     Free,
     /// The same bytes: there is nothing to do.
     Same,
+    /// The same bytes by their digest, but the stored ones are damaged.
+    Damaged,
     /// Other bytes, which the channel and the caller's role allow to replace.
     Replaceable,
 }
@@ -201,30 +227,69 @@ async fn standing(
     channel: &Channel,
     release: &Release,
 ) -> Result<Standing, Refusal> {
-    let (database, params) = (state.store.database(), (channel.id(), release.filename.as_str()));
-    let file = database.query_opt(&state.sql.file_by_name, &[&params.0, &params.1]).await?;
-    let (row, was) = match file {
-        Some(row) => (row, "holds"),
-        None => match database.query_opt(&state.sql.deleted_file, &[&params.0, &params.1]).await? {
-            Some(row) => (row, "held"),
-            None => return Ok(Standing::Free),
-        },
+    let database = state.store.database();
+    let params = (channel.id(), release.filename.as_str(), release.file_key.as_str());
+    let project = release.metadata.name.normalized();
+    let file = database.query_opt(&state.sql.standing_file, &[&params.0, &params.1, &params.2]).await?;
+    let Some(row) = file else {
+        let deleted = database.query_opt(&state.sql.deleted_file, &[&params.0, &params.2]).await?;
+        return match deleted {
+            Some(row) if read_digest(row.try_get(0).map_err(DbError::from)?)? != release.digests.sha256 => {
+                may_replace(call, channel, release, "held").map(|()| Standing::Free)
+            }
+            _ => Ok(Standing::Free),
+        };
     };
-    let sha256: Sha256 = crate::state::read_digest(row.try_get(0).map_err(DbError::from)?)?;
-    match (sha256 == release.digests.sha256, was) {
-        (true, "holds") => return Ok(Standing::Same),
-        (true, _) => return Ok(Standing::Free),
-        (false, _) => {}
+    let (owner, filename): (&str, &str) =
+        (row.try_get(3).map_err(DbError::from)?, row.try_get(4).map_err(DbError::from)?);
+    if owner != project.as_str() {
+        // Names of old sdists can be read in two ways. Of another project, nothing more is said.
+        return Err(Refusal::conflict(format!("the name {} is taken in this channel", release.filename)));
     }
-    if !channel.settings.pypi.allow_overwrite {
-        // `already exist` is what clients look for when they are told to skip such files.
+    if filename != release.filename {
         return Err(Refusal::conflict(format!(
-            "{} already exists: the channel {was} this name with other bytes; publish a new version",
+            "{} already exists: installers take it for {filename}, which the channel holds",
             release.filename
         )));
     }
-    call.check(Action::Remove, Some(release.metadata.name.normalized().as_str()))?;
-    Ok(Standing::Replaceable)
+    if read_digest(row.try_get(0).map_err(DbError::from)?)? == release.digests.sha256 {
+        let damaged: bool = row.try_get(5).map_err(DbError::from)?;
+        return Ok(if damaged { Standing::Damaged } else { Standing::Same });
+    }
+    may_replace(call, channel, release, "holds").map(|()| Standing::Replaceable)
+}
+
+/// Refuses other bytes under a name that the channel `holds` or `held`, unless the channel and the caller's role
+/// allow it.
+fn may_replace(call: &Call, channel: &Channel, release: &Release, held: &str) -> Result<(), Refusal> {
+    if !channel.settings.pypi.allow_overwrite {
+        // `already exist` is what clients look for when they are told to skip such files.
+        return Err(Refusal::conflict(format!(
+            "{} already exists: the channel {held} this name with other bytes; publish a new version",
+            release.filename
+        )));
+    }
+    call.check(Action::Remove, Some(release.metadata.name.normalized().as_str()))
+}
+
+/// Puts good bytes in the place of damaged ones; nothing else of the file changes.
+async fn mend(
+    state: &PyPi,
+    call: &Call,
+    channel: &Channel,
+    release: &Release,
+    stored: &StoredObject,
+) -> Result<(), Refusal> {
+    let project = release.metadata.name.normalized();
+    let mut tx = state.store.begin().await?;
+    let blob = tx.attach_blob(channel, stored).await?;
+    // The file has its reference already.
+    tx.release_blob(blob).await?;
+    // Pods remember the damaged object's key.
+    tx.touch(channel.scope, project_document(project));
+    let detail = json!({ "file": release.filename, "sha256": release.digests.sha256 });
+    tx.audit(&call.audit_entry("mend", Some(project.as_str()), detail)).await?;
+    Ok(tx.commit().await?)
 }
 
 enum Published {
@@ -243,6 +308,13 @@ async fn publish(
     let (sql, project) = (&state.sql, release.metadata.name.normalized());
     let mut tx = state.store.begin().await?;
     let (project_id, is_new) = upsert_project(state, &tx, channel, release).await?;
+    // With the project locked, nobody deletes or replaces files of it: what was seen before may have changed.
+    if !channel.settings.pypi.allow_overwrite
+        && was_deleted_with_other_bytes(state, &tx, channel, release).await?
+    {
+        tx.rollback().await?;
+        return Ok(Published::Overtaken);
+    }
     let release_id = upsert_release(state, &tx, project_id, release).await?;
     if replace {
         remove_standing(state, &tx, channel, release).await?;
@@ -269,6 +341,7 @@ async fn publish(
                 &comment,
                 &call.caller.actor(),
                 &state.store.clock().now(),
+                &release.file_key,
             ],
         )
         .await?;
@@ -311,23 +384,42 @@ async fn upsert_release(
         serde_json::to_value(&release.metadata).map_err(|error| DbError::decode("metadata", error))?;
     let version = release.metadata.version.to_string();
     let row = tx
-        .query_opt(&state.sql.upsert_release, &[&project_id, &version, &metadata])
+        .query_opt(
+            &state.sql.upsert_release,
+            &[&project_id, &version, &release.metadata.version.key_text(), &metadata],
+        )
         .await?
         .ok_or_else(|| DbError::decode("release", "no row came back"))?;
     Ok(row.try_get(0)?)
 }
 
-/// Makes room for a file that replaces another of its name.
+async fn was_deleted_with_other_bytes(
+    state: &PyPi,
+    tx: &PublishTx,
+    channel: &Channel,
+    release: &Release,
+) -> Result<bool, DbError> {
+    match tx.query_opt(&state.sql.deleted_file, &[&channel.id(), &release.file_key]).await? {
+        Some(row) => Ok(read_digest(row.try_get(0)?)? != release.digests.sha256),
+        None => Ok(false),
+    }
+}
+
+/// Makes room for a file that replaces another of its name and project.
 async fn remove_standing(
     state: &PyPi,
     tx: &PublishTx,
     channel: &Channel,
     release: &Release,
 ) -> Result<(), DbError> {
-    if let Some(row) = tx.query_opt(&state.sql.file_by_name, &[&channel.id(), &release.filename]).await? {
-        let id: i64 = row.try_get(1)?;
-        tx.execute(&state.sql.delete_file, &[&id]).await?;
-        tx.release_blob(BlobId(row.try_get(2)?)).await?;
+    let params = (channel.id(), release.filename.as_str(), release.file_key.as_str());
+    if let Some(row) = tx.query_opt(&state.sql.standing_file, &[&params.0, &params.1, &params.2]).await? {
+        let owner: &str = row.try_get(3)?;
+        if owner == release.metadata.name.normalized().as_str() {
+            let id: i64 = row.try_get(1)?;
+            tx.execute(&state.sql.delete_file, &[&id]).await?;
+            tx.release_blob(BlobId(row.try_get(2)?)).await?;
+        }
     }
     Ok(())
 }
