@@ -50,13 +50,13 @@ pub struct Arrival {
     /// The method.
     pub method: Method,
     /// The path, decoded.
-    pub path: RequestPath,
+    pub path: Arc<RequestPath>,
     /// What stood behind the question mark.
-    pub query: Query,
+    pub query: Arc<Query>,
     /// The headers.
-    pub headers: HeaderMap,
+    pub headers: Arc<HeaderMap>,
     /// What the route's variables matched.
-    pub params: Params,
+    pub params: Arc<Params>,
     /// The body, not yet read. In a mutex only so that a call can be shared while it is awaited.
     pub body: Mutex<RequestBody>,
     /// The credentials that were carried.
@@ -160,10 +160,10 @@ impl Arrival {
         Self {
             services: self.services.clone(),
             method: self.method.clone(),
-            path: self.path.clone(),
-            query: self.query.clone(),
-            headers: self.headers.clone(),
-            params: self.params.clone(),
+            path: Arc::clone(&self.path),
+            query: Arc::clone(&self.query),
+            headers: Arc::clone(&self.headers),
+            params: Arc::clone(&self.params),
             body: Mutex::default(),
             credentials: self.credentials.clone(),
             origin: self.origin.clone(),

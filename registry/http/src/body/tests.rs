@@ -107,7 +107,7 @@ async fn a_client_that_stalls_is_given_up() {
         tokio::time::sleep(Duration::from_secs(turn * 4)).await;
         Some((Ok::<_, Infallible>(Bytes::from_static(b"x")), turn + 1))
     });
-    let limits = BodyLimits { max_bytes: 100, idle: Duration::from_secs(10), ..BodyLimits::default() };
+    let limits = BodyLimits { max_bytes: 100, idle: Duration::from_secs(10), min_rate: 0 };
     let mut body = RequestBody::from_stream(slow, None, limits);
     // Waits of 0, 4 and 8 seconds are fine, together longer than the limit; the one of 12 is not.
     for _ in 0..3 {

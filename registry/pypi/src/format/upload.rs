@@ -96,8 +96,8 @@ pub enum UploadError {
         /// What the file says.
         file: String,
     },
-    /// A wheel whose metadata was not found.
-    #[error("the wheel has no metadata")]
+    /// A file in which no metadata was found.
+    #[error("the file holds no metadata: no METADATA in its dist-info folder, no PKG-INFO in its top folder")]
     NoMetadata,
 }
 
@@ -322,16 +322,13 @@ impl ValidForm {
             return Err(disagree("filetype", &self.filetype, &file.package_type()));
         }
         compare_release(form, file.name(), file.version())?;
-        if let Some(metadata) = &metadata {
-            compare_release(form, &metadata.name, &metadata.version)?;
-            let of_file = metadata.details.requires_python.as_deref().unwrap_or_default();
-            if let Some(of_form) = &form.details.requires_python
-                && !same_requires_python(of_form, of_file)
-            {
-                return Err(disagree("requires_python", of_form, &of_file));
-            }
-        } else {
-            return Err(UploadError::NoMetadata);
+        let metadata = metadata.ok_or(UploadError::NoMetadata)?;
+        compare_release(form, &metadata.name, &metadata.version)?;
+        let of_file = metadata.details.requires_python.as_deref().unwrap_or_default();
+        if let Some(of_form) = &form.details.requires_python
+            && !same_requires_python(of_form, of_file)
+        {
+            return Err(disagree("requires_python", of_form, &of_file));
         }
         Ok(Release {
             filename: file.filename().to_owned(),
@@ -341,7 +338,7 @@ impl ValidForm {
             comment: self.comment,
             digests: *digests,
             attestations: self.attestations,
-            metadata: metadata.unwrap_or(self.metadata),
+            metadata,
             metadata_file: None,
         })
     }

@@ -67,13 +67,13 @@ fn a_form_and_its_file_become_a_release() {
 }
 
 #[test]
-fn an_old_source_distribution_is_described_by_its_form() {
-    let mut fields = with("filetype", Some("sdist"));
-    fields.push(("summary", "From the form".into()));
-    let form = validate(&fields).unwrap();
+fn a_source_distribution_with_an_old_name_is_described_by_what_it_holds() {
+    let form = validate(&with("filetype", Some("sdist"))).unwrap();
     let file = form.file("Demo.Pkg-1.0.tar.gz").unwrap();
-    let release = form.check(&file, &digests(), None).unwrap();
-    assert_eq!(release.metadata.details.summary.as_deref(), Some("From the form"));
+    assert_eq!(form.clone().check(&file, &digests(), None), Err(UploadError::NoMetadata));
+    let held = metadata("Name: demo-pkg\nVersion: 1.0\nSummary: From the file\n");
+    let release = form.check(&file, &digests(), Some(held)).unwrap();
+    assert_eq!(release.metadata.details.summary.as_deref(), Some("From the file"));
     assert_eq!(release.python_version, "source");
 }
 
