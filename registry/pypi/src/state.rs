@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use moka::sync::Cache;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+use tokio_postgres::types::FromSql;
 
 use crate::format::NormalizedName;
 use crate::sql::Statements;
@@ -96,21 +97,24 @@ impl PyPi {
         Ok(Some(entry))
     }
 
+    /// What stands beside the bytes of a file in its row.
+    async fn beside<T>(&self, sql: &str, channel: &Channel, file: &FileEntry) -> Result<Option<T>, DbError>
+    where
+        T: for<'a> FromSql<'a>,
+    {
+        // The digest too: another file may have come under the name since the entry was read.
+        let digest = file.sha256.as_bytes().as_slice();
+        let row = self.store.database().query_opt(sql, &[&channel.id(), &&*file.filename, &digest]).await?;
+        row.map_or(Ok(None), |row| Ok(row.try_get(0)?))
+    }
+
     /// The core metadata of a file, byte by byte.
     pub(crate) async fn core_metadata(
         &self,
         channel: &Channel,
         file: &FileEntry,
-    ) -> Result<Option<Vec<u8>>, Refusal> {
-        let row = self
-            .store
-            .database()
-            .query_opt(
-                &self.sql.core_metadata,
-                &[&channel.id(), &&*file.filename, &file.sha256.as_bytes().as_slice()],
-            )
-            .await?;
-        Ok(row.map(|row| row.try_get::<_, Option<Vec<u8>>>(0)).transpose().map_err(DbError::from)?.flatten())
+    ) -> Result<Option<Vec<u8>>, DbError> {
+        self.beside(&self.sql.core_metadata, channel, file).await
     }
 
     /// The provenance object (PEP 740) of a file that was uploaded with attestations.
@@ -119,16 +123,7 @@ impl PyPi {
         channel: &Channel,
         file: &FileEntry,
     ) -> Result<Option<Vec<u8>>, Refusal> {
-        let row = self
-            .store
-            .database()
-            .query_opt(
-                &self.sql.attestations,
-                &[&channel.id(), &&*file.filename, &file.sha256.as_bytes().as_slice()],
-            )
-            .await?;
-        let attestations =
-            row.map(|row| row.try_get::<_, Option<Value>>(0)).transpose().map_err(DbError::from)?.flatten();
+        let attestations: Option<Value> = self.beside(&self.sql.attestations, channel, file).await?;
         let Some(attestations) = attestations else { return Ok(None) };
         // The publisher is not verified, so none is named beyond that.
         let provenance = json!({

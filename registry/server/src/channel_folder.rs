@@ -125,7 +125,7 @@ impl ChannelFolder {
             match self.store.apply_channel(&located.channel, &self.naming).await {
                 Ok(applied) => {
                     for lacking in &applied.lacking {
-                        self.tell(format!(
+                        self.mention(format!(
                             "{file}: the object store lacks {} for the bucket {} ({})",
                             lacking.feature, applied.bucket, lacking.answer
                         ));
@@ -194,6 +194,14 @@ impl ChannelFolder {
                 self.tell(format!("channels whose resource is gone are still served: {}", report(&error)));
                 false
             }
+        }
+    }
+
+    /// What is worth knowing and needs nothing to be done.
+    fn mention(&mut self, message: String) {
+        if !self.reported.contains(&message) {
+            tracing::info!(target: "granary::channels", "{message}");
+            self.reported.insert(message);
         }
     }
 

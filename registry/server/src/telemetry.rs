@@ -1,5 +1,7 @@
 //! Logs and traces.
 
+use std::io::IsTerminal;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use granary_crds::{LogFormat, Telemetry};
@@ -74,7 +76,9 @@ pub fn start(telemetry: &Telemetry, client: Option<reqwest::Client>) -> Result<T
         LogFormat::Json => {
             lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
         }
-        LogFormat::Human => lines.with_target(false).compact().boxed(),
+        LogFormat::Human => {
+            lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).compact().boxed()
+        }
     };
     let registry = tracing_subscriber::registry().with(lines.with_filter(filter));
     let Some(endpoint) = &telemetry.otlp_endpoint else {
