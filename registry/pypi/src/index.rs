@@ -194,17 +194,15 @@ impl PyPi {
         version: Option<&Version>,
     ) -> Result<Option<Document>, Refusal> {
         let channel = call.channel()?;
-        let public_url = call.arrival.services.public_url.as_deref();
-        if public_url.is_none() {
+        let base = format!("{}/pypi/{}", call.base_url(), channel.name);
+        if call.arrival.services.public_url.is_none() {
             // The page names the host that was asked for, so that it is made for this request alone, a few at a time.
-            let base = format!("{}/pypi/{}", call.base_url(), channel.name);
             let _turn = self.json_turns.acquire().await.map_err(Refusal::internal)?;
             let texts = self.render_json(channel, project, version, &base).await?;
             let parts =
                 |texts: Vec<String>| texts.into_iter().map(|text| Arc::new(Part::render(text, Level::QUICK)));
             return Ok(texts.map(|texts| Document::new(parts(texts))));
         }
-        let base = format!("{}/pypi/{}", call.base_url(), channel.name);
         let which = version.map(Version::key_text).unwrap_or_default();
         let key = IndexKey {
             scope: channel.scope,
@@ -234,10 +232,9 @@ impl PyPi {
         let Some(row) = row else { return Ok(None) };
         let metadata: CoreMetadata = serde_json::from_value(row.try_get(0).map_err(DbError::from)?)
             .map_err(|error| DbError::decode("metadata", error))?;
-        let metadata = &metadata;
         let of_version = by_version.get(shown).cloned().unwrap_or_default();
         let facts = ReleaseFacts {
-            metadata,
+            metadata: &metadata,
             project_url: &format!("{base}/+simple/{project}/"),
             // A release is yanked when all of its files are.
             yanked: of_version.iter().map(|file| file.yanked.as_deref()).min().flatten(),

@@ -31,7 +31,7 @@ pub use database::{ConnectError, Database, DatabaseOptions, Param};
 pub use error::DbError;
 pub use jobs::{Done, JobCount, JobFailure, Jobs, NewJob};
 pub use migrate::{MIGRATIONS, MigrateError, Migrations, Missing, migrate, missing_migrations};
-pub use publish::{AttachError, BlobId, BlobLocation, PublishTx};
+pub use publish::{AttachError, BlobId, PublishTx};
 pub use revision::{Changes, Revisions, Scope, Stamp};
 pub use schema::{Schema, SchemaError};
 pub use upkeep::{Collected, Scrubbed, UpkeepError};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use deadpool_postgres::Object;
-use granary_core::{Clock, Digests, Sha256};
+use granary_core::{Clock, Digests};
 use tokio_postgres::Row;
 
 use crate::DbError;
@@ -20,17 +20,6 @@ use crate::upkeep::LONGEST_UPLOAD;
 /// The row of a blob, to which a protocol's own rows refer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BlobId(pub i64);
-
-/// Where the bytes of a blob are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BlobLocation {
-    /// Their identity.
-    pub sha256: Sha256,
-    /// Length in bytes.
-    pub size: u64,
-    /// The object's key in the channel's bucket.
-    pub object_key: Arc<str>,
-}
 
 /// Why bytes could not be referred to.
 #[derive(Debug, thiserror::Error)]
