@@ -14,7 +14,7 @@ granary = target/release/granary
 in_env  = env=$$($(PYTHON3) scripts/python_env.py tests/requirements.txt) && $$env/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help dev build lint test test-rust test-clients bench setup
+.PHONY: help dev build lint test test-rust test-clients test-cluster cluster-up cluster-down image airgap bench setup
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,24 @@ help: ## this list
 dev: setup build ## start everything on this machine: Postgres, an S3 server, the registry (Ctrl-C stops it)
 	@exec $(granary) dev --data-dir $(DATA_DIR) --listen $(LISTEN) $(if $(CHANNELS),--channels $(CHANNELS))
 
-test: setup lint test-rust test-clients ## formatting, lints, unit tests, then the real clients against the real server
+test: setup lint test-rust test-clients test-cluster ## formatting, lints, unit tests, the real clients, then all of it in a real cluster
+
+test-cluster: setup build ## the tests that need Kubernetes: in the cluster that KUBECONFIG names, or in one that is made here (as root)
+	$(in_env) -m tests.cluster run -- $(PYTEST_ARGS)
+
+cluster-up: setup ## start a Kubernetes node on this machine to look at, with Postgres and MinIO beside it (as root)
+	$(in_env) -m tests.cluster up
+
+cluster-down: setup ## stop it and remove all of it
+	$(in_env) -m tests.cluster down
+
+image: build ## target/image/: the container images, assembled without a builder
+	@mkdir -p target/image
+	$(PYTHON3) scripts/image.py granary --format docker --output target/image/granary.tar
+	$(PYTHON3) scripts/image.py granary-store --format docker --output target/image/granary-store.tar
+
+airgap: build ## target/granary-airgap.tar: both images and both charts
+	$(PYTHON3) scripts/image.py bundle --output target/granary-airgap.tar
 
 bench: setup build ## the server beside its peers (BENCH=quick or full; the table goes to BENCH_FILE)
 	@scripts/need.sh wrk nginx
@@ -33,7 +50,7 @@ lint: ## rustfmt, clippy with every warning an error, cargo-deny where it is ins
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; fi
 
-build: ## target/release/granary
+build: ## target/release/granary and granary-operator
 	cargo build --release
 
 test-rust: setup
@@ -43,4 +60,4 @@ test-clients: setup build
 	$(in_env) -m pytest tests $(PYTEST_ARGS)
 
 setup:
-	@scripts/need.sh compiler postgres python-venv
+	@scripts/need.sh compiler postgres pgbouncer python-venv

@@ -5,6 +5,8 @@
 #   scripts/need.sh python-venv    the part of Python that makes virtual environments
 #   scripts/need.sh compiler       the C compiler and linker that cargo calls
 #   scripts/need.sh wrk nginx      what the benchmark measures with, and a peer in it
+#   scripts/need.sh pgbouncer      the pooler that tests put before Postgres
+#   scripts/need.sh cluster        what a Kubernetes node needs of the system that it runs on
 set -eu
 
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -17,14 +19,32 @@ has_postgres() {
     return 1
 }
 
+# Programs of the administrator, which the PATH of others leaves out.
+has_system() { has "$1" || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ]; }
+
+package_of() {
+    case $1 in
+        ip) echo iproute2 ;;
+        *) echo "$1" ;;
+    esac
+}
+
 packages=
 for tool in "$@"; do
     case $tool in
         postgres) has_postgres || packages="$packages postgresql" ;;
         python-venv) python3 -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv" ;;
         compiler) has cc || packages="$packages gcc libc6-dev" ;;
+        pgbouncer) has_system pgbouncer || packages="$packages pgbouncer" ;;
         wrk) has wrk || packages="$packages wrk" ;;
         nginx) has nginx || [ -x /usr/sbin/nginx ] || packages="$packages nginx-light" ;;
+        cluster)
+            for program in containerd runc iptables conntrack ip openssl pgbouncer; do
+                has_system "$program" || packages="$packages $(package_of "$program")"
+            done
+            [ -x /usr/lib/cni/bridge ] || packages="$packages containernetworking-plugins"
+            has_postgres || packages="$packages postgresql"
+            ;;
         *) echo "need.sh: unknown tool $tool" >&2; exit 2 ;;
     esac
 done
@@ -41,6 +61,15 @@ if [ "$(id -u)" -ne 0 ]; then
         exit 1
     fi
     as_root=sudo
+fi
+
+# Where the system has a manager of services, only this file keeps new packages from starting theirs.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+    trap '$as_root rm -f $policy' EXIT
+    trap 'exit 130' INT TERM
+    printf '#!/bin/sh\nexit 101\n' | $as_root tee $policy >/dev/null
+    $as_root chmod 755 $policy
 fi
 
 # Postgres and nginx are started by those who use them, never by the system.

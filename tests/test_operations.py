@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 import requests
@@ -191,6 +192,27 @@ class TestServe:
         for thread in threads:
             thread.join()
         assert [answer.returncode for answer in answers] == [0] * 4, [answer.stderr for answer in answers]
+
+    def test_a_protocol_may_have_a_host_of_its_own(self, registry: Registry):
+        registry.spec["publicUrl"] = "https://packages.example"
+        registry.spec["hosts"] = {"pypi": {"host": "pypi.example"}}
+        registry.write_config()
+        registry.migrate()
+        with watched(registry):
+            registry.wait_for_channel("dev")
+            dist = wheel("acme-tool")
+            registry.publish(dist)
+            own, other = {"Host": "pypi.example"}, {"Host": "packages.example"}
+            documents = [registry.get("/dev/pypi/acme-tool/json", headers=own),
+                         registry.get("/pypi/dev/pypi/acme-tool/json", headers=other)]
+            assert documents[0].content == documents[1].content
+            url = documents[0].json()["urls"][0]["url"]
+            assert url.startswith("https://pypi.example/dev/")
+            assert registry.get(url.removeprefix("https://pypi.example"), headers=own).content == dist.content
+            for page, headers in (("/dev/+simple/acme-tool/", own), ("/pypi/dev/+simple/acme-tool/", other)):
+                file = registry.get(page, headers={**headers, "Accept": JSON_INDEX}).json()["files"][0]
+                assert registry.get(urljoin(page, file["url"]), headers=headers).content == dist.content
+            assert registry.get("/pypi/dev/+simple/", headers=own).status_code in (401, 404)
 
     def test_the_doctor_finds_nothing_wrong(self, registry: Registry):
         registry.migrate()

@@ -45,26 +45,55 @@ pub struct ObjectMeta {
 /// What a channel should be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "kubernetes", derive(kube::CustomResource, schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "kubernetes",
+    kube(
+        group = "granary.dev",
+        version = "v1alpha1",
+        kind = "Channel",
+        root = "ChannelObject",
+        plural = "channels",
+        shortname = "pkgch",
+        category = "granary",
+        namespaced,
+        status = "crate::status::ChannelStatus",
+        derive = "PartialEq",
+        doc = "A place that packages of one format are published to and installed from, with a bucket and permissions of its own.",
+        printcolumn = r#"{"name":"Format","type":"string","jsonPath":".spec.format"}"#,
+        printcolumn = r#"{"name":"URL","type":"string","jsonPath":".status.url"}"#,
+        printcolumn = r#"{"name":"Packages","type":"integer","jsonPath":".status.packages"}"#,
+        printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+        printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Ready\")].message"}"#,
+        printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    )
+)]
+#[cfg_attr(feature = "kubernetes", schemars(transform = crate::schema::channel_rules))]
 pub struct ChannelSpec {
     /// The registry that serves the channel. May be left out in files: the server that reads them is the registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry_ref: Option<RegistryRef>,
     /// The channel's name in URLs; the object's name when absent. A `PyPI` channel may be named `user/index`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "kubernetes", schemars(length(min = 1, max = 128)))]
     pub name: Option<String>,
     /// What kind of packages the channel holds: `conan`, `pypi`, `conda` or `quilt`.
+    #[cfg_attr(feature = "kubernetes", schemars(schema_with = "crate::schema::format"))]
     pub format: Format,
     /// One line for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "kubernetes", schemars(length(max = 200)))]
     pub title: Option<String>,
     /// Some lines for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "kubernetes", schemars(length(max = 10_000)))]
     pub description: Option<String>,
     /// Who may read every package, beside whom `permissions` name.
     #[serde(default)]
     pub visibility: Visibility,
     /// Who may do what; permissions add up. At most 500.
     #[serde(default)]
+    #[cfg_attr(feature = "kubernetes", schemars(length(max = 500)))]
     pub permissions: Vec<Permission>,
     /// Where the packages come from.
     #[serde(default)]
@@ -126,17 +155,22 @@ impl ChannelSpec {
 /// Names a `PackageRegistry`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "kubernetes", schemars(transform = crate::schema::registry_ref_rules))]
 pub struct RegistryRef {
     /// The object's name.
+    #[cfg_attr(feature = "kubernetes", schemars(length(min = 1, max = 253)))]
     pub name: String,
     /// The object's namespace; that of the channel when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "kubernetes", schemars(length(min = 1, max = 63)))]
     pub namespace: Option<String>,
 }
 
 /// Who may read every package of a channel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
 pub enum Visibility {
     /// Everybody, logged in or not.
     Public,
@@ -150,16 +184,22 @@ pub enum Visibility {
 /// Gives some subjects a role over some packages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "kubernetes", schemars(transform = crate::schema::permission_rules))]
 pub struct Permission {
     /// To whom: `user:NAME`, `group:NAME`, `authenticated` or `anonymous`.
+    #[cfg_attr(feature = "kubernetes", schemars(length(min = 1, max = 500)))]
     pub subjects: Vec<Raw<Subject>>,
     /// What they may: `Reader`, `Publisher`, `Maintainer` or `Owner`, each with all that the one before has.
+    #[cfg_attr(feature = "kubernetes", schemars(schema_with = "crate::schema::role"))]
     pub role: Role,
     /// Over which packages, as patterns with `*` and `?`; all when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "kubernetes", schemars(length(max = 500)))]
     pub packages: Vec<Raw<PackagePattern>>,
     /// Over which packages not after all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "kubernetes", schemars(length(max = 500)))]
     pub except: Vec<Raw<PackagePattern>>,
 }
 
@@ -168,34 +208,42 @@ pub struct Permission {
 /// The contents of the three that are not served yet are not looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "kubernetes", schemars(transform = crate::schema::source_rules))]
 pub struct ChannelSource {
     /// Uploads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hosted: Option<HostedSource>,
     /// Another registry, asked when a package is missing. Not served yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "kubernetes", schemars(schema_with = "crate::schema::any_object"))]
     pub proxy: Option<Map<String, Json>>,
     /// A copy of another registry. Not served yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "kubernetes", schemars(schema_with = "crate::schema::any_object"))]
     pub mirror: Option<Map<String, Json>>,
     /// Other channels, seen as one. Not served yet.
     #[serde(default, rename = "virtual", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "kubernetes", schemars(schema_with = "crate::schema::any_object"))]
     pub virtual_: Option<Map<String, Json>>,
 }
 
 /// A channel that holds what is uploaded to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
 pub struct HostedSource {}
 
 /// The settings of a format that has none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
 pub struct NoSettings {}
 
 /// Settings of a `pypi` channel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
 pub struct PyPiSettings {
     /// Whether a maintainer may replace a file by other bytes of the same name.
     #[serde(default)]
@@ -205,6 +253,7 @@ pub struct PyPiSettings {
 /// How files are handed out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
 pub struct ChannelDownloads {
     /// Whether downloads are redirected to a presigned URL of the object store. Needs `objectStore.publicEndpoint`
     /// of the registry.
@@ -215,6 +264,8 @@ pub struct ChannelDownloads {
 /// What an upload may be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "kubernetes", schemars(transform = crate::schema::upload_limit_rules))]
 pub struct ChannelLimits {
     /// The largest upload; the registry's `limits.maxUploadSize` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -224,11 +275,14 @@ pub struct ChannelLimits {
 /// The bucket that holds a channel's files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "kubernetes", schemars(transform = crate::schema::bucket_rules))]
 pub struct BucketSpec {
     /// The bucket's name; made from format and channel when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "kubernetes", schemars(length(min = 3, max = 63)))]
     pub name: Option<String>,
-    /// Use a bucket that exists already and that nobody else owns.
+    /// Take a bucket that holds objects already. One that another channel owns is never taken.
     #[serde(default)]
     pub adopt: bool,
     /// Turn the store's own versioning on or off; left as it is when absent.
@@ -245,17 +299,21 @@ pub struct BucketSpec {
 /// Encryption at rest by the store.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "kubernetes", schemars(transform = crate::schema::encryption_rules))]
 pub struct EncryptionSpec {
     /// Which.
     #[serde(default, rename = "type")]
     pub type_: EncryptionType,
     /// The key, for `aws:kms`; the store's default key when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "kubernetes", schemars(length(min = 1, max = 2048)))]
     pub kms_key_id: Option<String>,
 }
 
 /// The kinds of encryption, as S3 names them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
 pub enum EncryptionType {
     /// Whatever the store does by default.
     #[default]
@@ -272,8 +330,10 @@ pub enum EncryptionType {
 /// What the store clears away by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
 pub struct LifecycleSpec {
     /// Days after which the parts of an upload that was never finished go; 1 to 365.
+    #[cfg_attr(feature = "kubernetes", schemars(range(min = 1, max = 365)))]
     pub abort_incomplete_uploads_after_days: u16,
 }
 
@@ -285,6 +345,7 @@ impl Default for LifecycleSpec {
 
 /// What happens to bucket and rows when the object is deleted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
 pub enum DeletionPolicy {
     /// They stay.
     #[default]

@@ -11,37 +11,58 @@
 
 mod bucket;
 mod channel;
+mod deployment;
 mod file;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod options;
 mod problem;
 mod registry;
+#[cfg(feature = "kubernetes")]
+mod schema;
 mod secret;
+#[cfg(feature = "kubernetes")]
+mod status;
 mod validate;
 mod value;
 
 pub use bucket::{BucketName, BucketNameError, BucketNaming, BucketNamingError};
+#[cfg(feature = "kubernetes")]
+pub use channel::ChannelObject;
 pub use channel::{
     BucketSpec, Channel, ChannelDownloads, ChannelLimits, ChannelSource, ChannelSpec, DeletionPolicy,
     EncryptionSpec, EncryptionType, HostedSource, LifecycleSpec, NoSettings, ObjectMeta, Permission,
     PyPiSettings, RegistryRef, Visibility,
 };
+pub use deployment::{
+    AllowedNamespaces, Autoscaling, CertificateRef, GatewaySpec, IngressSpec, IssuerKind, IssuerRef,
+    LocalReference, MonitoringSpec, NetworkPolicySpec, ParentRef, PodSpec, PullPolicy, SecretKeyRef,
+    StorageSpec, TlsSpec,
+};
 pub use file::{
     FileProblem, FileReading, FolderProblem, FolderReading, Located, RegistryFile, read_channels,
     read_folder, read_registry,
 };
+#[cfg(feature = "kubernetes")]
+pub use kubernetes::{crd_yaml, resource_definitions};
 pub use options::{OptionDoc, apply_environment, help_text, options, reference_page};
 pub use problem::Problem;
+#[cfg(feature = "kubernetes")]
+pub use registry::RegistryObject;
 pub use registry::{
-    AdminsSpec, CacheSpec, DatabaseSpec, InitialAdminSpec, JobsSpec, LimitsSpec, LogFormat, ObjectStoreSpec,
-    OutboundSpec, PackageRegistrySpec, ProxySpec, TelemetrySpec,
+    AdminsSpec, CacheSpec, DatabaseSecretRef, DatabaseSpec, HostsSpec, InitialAdminSpec, JobsSpec,
+    LimitsSpec, LogFormat, ObjectStoreSecretRef, ObjectStoreSpec, OutboundSpec, PackageRegistrySpec,
+    ProtocolHostSpec, ProxySpec, TelemetrySpec,
 };
 pub use secret::{Secret, SecretSource};
+#[cfg(feature = "kubernetes")]
+pub use status::{ChannelStatus, RegistryStatus};
 pub use validate::{
     Admins, BucketPlan, Cache, ChannelSettings, Database, Encryption, InitialAdmin, Jobs, Limits,
     ObjectStore, Outbound, PasswordSource, Telemetry, ValidChannel, ValidRegistry, validate_channel,
     validate_channel_spec, validate_registry,
 };
-pub use value::{ByteSize, Cidr, HttpUrl, ListenAddress, Raw, SchemaName, Value, ValueError};
+pub use value::{ByteSize, Cidr, HostName, HttpUrl, ListenAddress, Raw, SchemaName, Value, ValueError};
 
 /// The API group of both resources.
 pub const GROUP: &str = "granary.dev";

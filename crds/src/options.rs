@@ -208,32 +208,31 @@ impl Leaf for LogFormat {
     }
 }
 
-/// Declares a part of the spec: its fields with their defaults, and from the same lines its options.
+/// Declares a part of the spec: its fields with their defaults, and from the same lines its options. What stands
+/// under `kubernetes` is read by the operator alone: it is part of the spec and no option of the server.
 macro_rules! settings {
     (
-        $(#[doc = $about:literal])+
+        $(#[$about:meta])+
         pub struct $name:ident {
             $(
                 $(#[doc = $doc:literal])+
                 $(#[serde $serde:tt])?
+                $(#[schemars $schemars:tt])?
                 pub $field:ident: $type:ty = $default:expr,
             )+
         }
+        $(kubernetes { $($kubernetes:tt)+ })?
     ) => {
-        $(#[doc = $about])+
-        #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-        #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-        pub struct $name {
-            $(
-                $(#[doc = $doc])+
-                $(#[serde $serde])?
-                pub $field: $type,
-            )+
-        }
-
-        impl Default for $name {
-            fn default() -> Self {
-                Self { $($field: $default,)+ }
+        $crate::options::settings! {
+            @declare $(#[$about])+
+            pub struct $name {
+                $(
+                    $(#[doc = $doc])+
+                    $(#[serde $serde])?
+                    $(#[schemars $schemars])?
+                    pub $field: $type = $default,
+                )+
+                $($($kubernetes)+)?
             }
         }
 
@@ -255,6 +254,44 @@ macro_rules! settings {
                     }
                 )+
                 Err("there is no such option".to_owned())
+            }
+        }
+    };
+    // A part that has no option of the server at all.
+    (
+        $(#[$about:meta])+
+        pub struct $name:ident {}
+        kubernetes { $($kubernetes:tt)+ }
+    ) => {
+        $crate::options::settings! { @declare $(#[$about])+ pub struct $name { $($kubernetes)+ } }
+    };
+    (
+        @declare $(#[$about:meta])+
+        pub struct $name:ident {
+            $(
+                $(#[doc = $doc:literal])+
+                $(#[serde $serde:tt])?
+                $(#[schemars $schemars:tt])?
+                pub $field:ident: $type:ty = $default:expr,
+            )+
+        }
+    ) => {
+        #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+        #[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
+        $(#[$about])+
+        pub struct $name {
+            $(
+                $(#[doc = $doc])+
+                $(#[serde $serde])?
+                $(#[cfg_attr(feature = "kubernetes", schemars $schemars)])?
+                pub $field: $type,
+            )+
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)+ }
             }
         }
     };

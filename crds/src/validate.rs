@@ -3,6 +3,7 @@
 mod channel;
 mod registry;
 
+pub(crate) use channel::is_object_name;
 pub use channel::{
     BucketPlan, ChannelSettings, Encryption, ValidChannel, validate_channel, validate_channel_spec,
 };

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use granary_core::{NameError, PackagePattern, PatternError, Subject, SubjectName};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-pub use network::{Cidr, HttpUrl, ListenAddress};
+pub use network::{Cidr, HostName, HttpUrl, ListenAddress};
 pub use quantity::ByteSize;
 
 /// A text that is not what the field wants. The messages say what to write, and never repeat the text itself: it
@@ -34,6 +34,11 @@ pub enum ValueError {
     /// Not a URL.
     #[error("write a URL such as https://packages.example or http://store:9000, with no query and no user")]
     Url,
+    /// Not a host.
+    #[error(
+        "write the name of a host such as packages.example.com: lower-case letters, digits, '-' and '.', with no port"
+    )]
+    Host,
     /// Not a schema.
     #[error(
         "write a schema name of at most 63 lower-case letters, digits and '_', beginning with a letter or '_'"

@@ -133,7 +133,7 @@ pub fn validate_channel_spec(
 }
 
 /// Whether Kubernetes takes the text as the name of an object (a subdomain of RFC 1123).
-fn is_object_name(text: &str) -> bool {
+pub(crate) fn is_object_name(text: &str) -> bool {
     let edge = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     let label = |label: &str| {
         let bytes = label.as_bytes();
@@ -275,6 +275,10 @@ fn grants(problems: &mut Problems, spec: &ChannelSpec) -> Vec<Grant> {
 fn grant(problems: &mut Problems, format: Format, path: &str, permission: &Permission) -> Grant {
     if permission.subjects.is_empty() {
         problems.add(format!("{path}.subjects"), "name at least one subject, or remove the permission");
+    }
+    if permission.role == Role::Owner && !(permission.packages.is_empty() && permission.except.is_empty()) {
+        problems
+            .add(path, "an Owner has all packages: remove packages and except, or write role: Maintainer");
     }
     let lists = [permission.subjects.len(), permission.packages.len(), permission.except.len()];
     if lists.iter().any(|length| *length > MAX_LIST) {

@@ -12,7 +12,7 @@ use crate::registry::{
     OutboundSpec, PackageRegistrySpec, TelemetrySpec,
 };
 use crate::secret::{Secret, SecretSource};
-use crate::value::{ByteSize, Cidr, HttpUrl, ListenAddress, Raw, SchemaName};
+use crate::value::{ByteSize, Cidr, HostName, HttpUrl, ListenAddress, Raw, SchemaName};
 
 /// A registry whose spec holds together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct ValidRegistry {
     pub management_listen: ListenAddress,
     /// The URL that clients know the registry by.
     pub public_url: Option<HttpUrl>,
+    /// The host that `pypi` channels have to themselves.
+    pub pypi_host: Option<HostName>,
     /// Whose forwarding headers are believed.
     pub trusted_proxies: Vec<Cidr>,
     /// Connections that the server opens itself.
@@ -189,6 +191,7 @@ fn registry(problems: &mut Problems, spec: &PackageRegistrySpec) -> Option<Valid
     }
     let management_listen = problems.read("spec.managementListen", &spec.management_listen);
     let public_url = problems.read_optional("spec.publicUrl", spec.public_url.as_ref());
+    let pypi_host = problems.read_optional("spec.hosts.pypi.host", spec.hosts.pypi.host.as_ref());
     let trusted_proxies = problems.read_list("spec.proxy.trusted", &spec.proxy.trusted);
     let outbound = outbound(problems, &spec.outbound);
     let limits = limits(problems, &spec.limits);
@@ -203,6 +206,7 @@ fn registry(problems: &mut Problems, spec: &PackageRegistrySpec) -> Option<Valid
         listen,
         management_listen: management_listen?,
         public_url: public_url?,
+        pypi_host: pypi_host?,
         trusted_proxies,
         outbound,
         limits: limits?,
@@ -262,7 +266,12 @@ fn database(problems: &mut Problems, spec: &DatabaseSpec) -> Option<Database> {
         secret(problems, path, inline, file)
     });
     if spec.url.is_none() && spec.url_file.is_none() {
-        problems.add("spec.database.url", "set url or urlFile");
+        let message = if spec.secret_ref.is_some() {
+            "set url or urlFile: only the operator reads Secrets of Kubernetes"
+        } else {
+            "set url or urlFile"
+        };
+        problems.add("spec.database.url", message);
     }
     let schema = problems.read("spec.database.schema", &spec.schema);
     at_least_one(problems, "spec.database.maxConnections", spec.max_connections);
@@ -308,6 +317,12 @@ fn object_store(problems: &mut Problems, spec: &ObjectStoreSpec) -> Option<Objec
         secret(problems, key_path, spec.secret_access_key.as_ref(), spec.secret_access_key_file.as_ref());
     let id_given = spec.access_key_id.is_some() || spec.access_key_id_file.is_some();
     let key_given = spec.secret_access_key.is_some() || spec.secret_access_key_file.is_some();
+    if spec.secret_ref.is_some() && !id_given && !key_given {
+        problems.add(
+            "spec.objectStore.secretRef",
+            "only the operator reads Secrets of Kubernetes; set accessKeyIdFile and secretAccessKeyFile",
+        );
+    }
     if id_given != key_given {
         let path = if id_given { key_path } else { id_path };
         problems.add(path, "accessKeyId and secretAccessKey go together; set both or neither");

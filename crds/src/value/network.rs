@@ -178,3 +178,32 @@ impl Value for HttpUrl {
         text.parse()
     }
 }
+
+/// The name of a host (RFC 1123): at most 253 lower-case letters, digits, `-` and `.`; no address and no port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HostName(String);
+
+impl HostName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Value for HostName {
+    const KIND: &'static str = "host";
+
+    fn read(text: &str) -> Result<Self, ValueError> {
+        let is_address = text.parse::<IpAddr>().is_ok();
+        if is_address || !crate::validate::is_object_name(text) {
+            return Err(ValueError::Host);
+        }
+        Ok(Self(text.to_owned()))
+    }
+}

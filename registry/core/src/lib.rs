@@ -8,6 +8,7 @@ mod clock;
 mod digest;
 mod name;
 mod pattern;
+mod report;
 
 pub use access::{
     Action, Decision, Grant, GrantSource, Principal, ReadFilter, Readable, Role, Subject, TokenScope, decide,
@@ -17,3 +18,4 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use digest::{Blake2b256, DigestError, Digests, Hasher, Md5, Sha256};
 pub use name::{ChannelName, Format, NameError, SubjectName};
 pub use pattern::{PackagePattern, PatternError};
+pub use report::report;

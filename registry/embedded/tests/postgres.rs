@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use granary_embedded::postgres::{Error, Options, Postgres};
+use granary_embedded::postgres::{Error, LogTo, Network, Options, Password, Postgres};
 use rustix::process::{Pid, Signal, getpgid, kill_process, test_kill_process};
 use tokio_postgres::{Client, NoTls};
 
@@ -182,6 +182,60 @@ async fn a_closed_folder_keeps_its_data_outside() {
     } else {
         assert!(options.dir.join("data/PG_VERSION").exists());
     }
+}
+
+/// An address that nobody listens on now.
+fn free_address() -> std::net::SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_over_tcp_need_the_password_of_the_last_start() {
+    let folder = open_folder();
+    let address = free_address();
+    let with = |password: &str| Options {
+        network: Some(Network { address, password: Password::new(password.to_owned().into()).unwrap() }),
+        log: LogTo::Events,
+        ..Options::new(&folder.path().join("postgres"))
+    };
+    let come = async |password: &str| {
+        let mut config = tokio_postgres::Config::new();
+        config.host(address.ip().to_string()).port(address.port()).user("granary").dbname("granary");
+        let (client, connection) = config.password(password).connect(NoTls).await?;
+        tokio::spawn(connection);
+        Ok::<Client, tokio_postgres::Error>(client)
+    };
+
+    // Made for the socket alone, as by `granary dev`.
+    let options = Options::new(&folder.path().join("postgres"));
+    Postgres::start(&options).await.unwrap().stop().await.unwrap();
+
+    let server = Postgres::start(&with("it's the first")).await.unwrap();
+    server.probe().ask().await.unwrap();
+    assert!(come("").await.is_err() && come("its the first").await.is_err());
+    let client = come("it's the first").await.unwrap();
+    client.batch_execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)").await.unwrap();
+    let stored = "SELECT rolpassword FROM pg_authid WHERE rolname = 'granary'";
+    let stored: String = client.query_one(stored, &[]).await.unwrap().get(0);
+    assert!(stored.starts_with("SCRAM-SHA-256$"), "{stored}");
+    server.stop().await.unwrap();
+
+    // As Kubernetes leaves the files of a volume to a group.
+    fs::set_permissions(options.dir.join("data"), fs::Permissions::from_mode(0o2770)).unwrap();
+    let server = Postgres::start(&with("the second")).await.unwrap();
+    assert!(come("it's the first").await.is_err());
+    let client = come("the second").await.unwrap();
+    assert_eq!(client.query_one("SELECT n FROM kept", &[]).await.unwrap().get::<_, i32>(0), 1);
+    let probe = server.probe();
+    server.stop().await.unwrap();
+    assert!(probe.ask().await.is_err());
+
+    let server = Postgres::start(&options).await.unwrap();
+    assert!(come("the second").await.is_err());
+    server.stop().await.unwrap();
+    fs::write(options.dir.join("data/postgresql.conf"), "no_such_setting = 1\n").unwrap();
+    let failed = Postgres::start(&with("the second")).await.unwrap_err();
+    assert!(failed.to_string().contains("no_such_setting"), "{failed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 //! A protocol declares its routes through [`Protocol`], which puts this way in front of every handler: none can
 //! be reached past it. Errors come back as [`Refusal`]s and are given the protocol's own shape in one place.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -38,8 +39,26 @@ pub struct Services {
     pub identity: Identity,
     /// What an upload may be where its channel says nothing, in bytes.
     pub max_upload_size: u64,
-    /// How URLs begin when no proxy says otherwise.
-    pub public_url: Option<Arc<str>>,
+    /// How URLs begin, where that does not depend on the request.
+    pub public_urls: Arc<PublicUrls>,
+}
+
+/// How clients know the registry by configuration.
+#[derive(Debug, Clone, Default)]
+pub struct PublicUrls {
+    /// The URL that every protocol is below, at a path of its own.
+    pub common: Option<String>,
+    /// The URLs of protocols that have a host of their own.
+    pub own: HashMap<Format, String>,
+}
+
+impl PublicUrls {
+    /// The URL that the channels of a format are below, without a slash at the end; none where each request's own
+    /// host is used.
+    fn of(&self, format: Format) -> Option<String> {
+        let common = || self.common.as_ref().map(|url| format!("{}/{format}", url.trim_end_matches('/')));
+        self.own.get(&format).cloned().or_else(common)
+    }
 }
 
 /// A request that has found its route, and nothing more.
@@ -275,9 +294,17 @@ impl Call {
         of_channel.unwrap_or(self.arrival.services.max_upload_size)
     }
 
-    /// How absolute URLs begin, without a slash at the end.
-    pub fn base_url(&self) -> String {
-        self.arrival.origin.base_url(self.arrival.services.public_url.as_deref())
+    /// The URL of the channel where it is the same for every request, without a slash at the end.
+    pub fn fixed_channel_url(&self, channel: &Channel) -> Option<String> {
+        let below = self.arrival.services.public_urls.of(channel.format)?;
+        Some(format!("{below}/{}", channel.name))
+    }
+
+    /// The URL of the channel as the client of this request sees it, without a slash at the end.
+    pub fn channel_url(&self, channel: &Channel) -> String {
+        self.fixed_channel_url(channel).unwrap_or_else(|| {
+            format!("{}/{}/{}", self.arrival.origin.base_url(), channel.format, channel.name)
+        })
     }
 
     /// What the audit remembers of this call.

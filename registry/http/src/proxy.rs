@@ -195,13 +195,12 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The URL of the root as the client sees it, without a slash at its end. A configured public URL goes
-    /// first; for a request that names no host it is a path alone.
-    pub fn base_url(&self, public_url: Option<&str>) -> String {
-        match (public_url, &self.host) {
-            (Some(url), _) => url.trim_end_matches('/').to_owned(),
-            (None, Some(host)) => format!("{}://{host}{}", self.scheme.as_str(), self.prefix),
-            (None, None) => self.prefix.clone(),
+    /// The URL of the root as the client sees it, without a slash at its end; for a request that names no host it is a
+    /// path alone.
+    pub fn base_url(&self) -> String {
+        match &self.host {
+            Some(host) => format!("{}://{host}{}", self.scheme.as_str(), self.prefix),
+            None => self.prefix.clone(),
         }
     }
 }

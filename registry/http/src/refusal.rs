@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use granary_identity::{AuthError, PasswordError};
 use granary_store::objects::{ObjectError, UploadError};
-use granary_store::{AttachError, DbError, report};
+use granary_store::{AttachError, DbError};
 use http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 
@@ -80,7 +80,7 @@ impl Refusal {
         if let Some(cause) = &self.cause {
             tracing::error!(
                 status = self.status.as_u16(),
-                cause = report(cause.as_ref()),
+                cause = granary_core::report(cause.as_ref()),
                 "a request failed"
             );
         }

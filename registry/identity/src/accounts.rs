@@ -1,7 +1,7 @@
 //! Accounts and tokens: making, listing and revoking them.
 
 use granary_core::{SubjectName, TokenScope};
-use granary_store::{AuditEntry, DbError, PublishTx, Scope, Store};
+use granary_store::{AuditEntry, DbError, Param, PublishTx, Scope, Store};
 use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -143,6 +143,48 @@ impl Accounts {
         tx.touch(Scope::REGISTRY, token_document(token.id()));
         audit(&tx, "granary", "create admin", json!({ "account": name.as_str(), "token": token.id() }))
             .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Gives an account another password, which every pod asks for from its next request on.
+    pub async fn set_password(
+        &self,
+        by: &str,
+        account: &SubjectName,
+        password: SecretString,
+    ) -> Result<(), AccountError> {
+        let hash = self.passwords.hash(password).await?;
+        self.change(by, account, "set password", &self.sql.set_password, &hash).await
+    }
+
+    /// Lets an account log in no more, by whatever credential, or again.
+    pub async fn set_disabled(
+        &self,
+        by: &str,
+        account: &SubjectName,
+        disabled: bool,
+    ) -> Result<(), AccountError> {
+        let action = if disabled { "disable account" } else { "enable account" };
+        self.change(by, account, action, &self.sql.set_disabled, &disabled).await
+    }
+
+    /// Sets one column of an account by a statement that takes its name and the value.
+    async fn change(
+        &self,
+        by: &str,
+        account: &SubjectName,
+        action: &'static str,
+        statement: &str,
+        value: Param<'_>,
+    ) -> Result<(), AccountError> {
+        let name = account.as_str();
+        let mut tx = self.store.begin().await?;
+        if tx.execute(statement, &[&name, value]).await? == 0 {
+            tx.rollback().await?;
+            return Err(AccountError::Unknown(account.clone()));
+        }
+        tx.touch(Scope::REGISTRY, account_document(name));
+        audit(&tx, by, action, json!({ "account": name })).await?;
         Ok(tx.commit().await?)
     }
 

@@ -7,6 +7,7 @@ granary_store::statements! {
         insert_account = "insert into @account (name, password_hash, admin, groups) values ($1, $2, $3, $4) \
                           on conflict do nothing";
         set_password = "update @account set password_hash = $2 where name = $1";
+        set_disabled = "update @account set disabled = $2 where name = $1";
         any_admin = "select 1 from @account where admin and not disabled limit 1";
         make_admin = "update @account set admin = true where name = $1 and not admin";
 

@@ -95,9 +95,7 @@ impl PyPi {
             document: project_document(project).into(),
             representation: form(representation).into(),
         };
-        let public_url = call.arrival.services.public_url.as_deref();
-        let channel_url =
-            public_url.map(|url| format!("{}/pypi/{}", url.trim_end_matches('/'), channel.name));
+        let channel_url = call.fixed_channel_url(channel);
         self.index
             .document(
                 key,
@@ -194,8 +192,8 @@ impl PyPi {
         version: Option<&Version>,
     ) -> Result<Option<Document>, Refusal> {
         let channel = call.channel()?;
-        let base = format!("{}/pypi/{}", call.base_url(), channel.name);
-        if call.arrival.services.public_url.is_none() {
+        let base = call.channel_url(channel);
+        if call.fixed_channel_url(channel).is_none() {
             // The page names the host that was asked for, so that it is made for this request alone, a few at a time.
             let _turn = self.json_turns.acquire().await.map_err(Refusal::internal)?;
             let texts = self.render_json(channel, project, version, &base).await?;

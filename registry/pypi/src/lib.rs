@@ -10,14 +10,18 @@ mod state;
 
 use std::sync::Arc;
 
+use granary_core::Format;
 use granary_http::Protocol;
-use granary_store::Migrations;
+use granary_store::{ChannelCount, Migrations};
 
 pub use state::PyPi;
 
 /// The migrations of projects, releases and files.
 pub const MIGRATIONS: Migrations =
     Migrations { owner: "pypi", files: &[("V1__projects", include_str!("../migrations/V1__projects.sql"))] };
+
+/// How the projects and files of a channel are counted.
+pub const COUNT: ChannelCount = ChannelCount { format: Format::PyPi, query: sql::COUNT };
 
 impl PyPi {
     /// The routes, to be mounted under `/pypi`.

@@ -1,5 +1,10 @@
 //! Every statement of the `PyPI` tables.
 
+/// What is in a channel: projects with files, files, their bytes, the newest upload.
+pub(crate) const COUNT: &str = "select count(distinct f.project_id) as packages, count(*) as files, \
+                                    coalesce(sum(b.size), 0)::bigint as bytes, max(f.uploaded_at) as last_publish \
+                                from @pypi_file f join @blob b on b.id = f.blob_id where f.channel_id = $1";
+
 granary_store::statements! {
     pub(crate) struct Statements {
         // Locks the project, so that concurrent uploads to one project queue here. `inserted` tells a new project.

@@ -1,15 +1,17 @@
 //! The commands beside serving: migrations, accounts, tokens, jobs, scrubbing.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use granary_core::{Clock, Role, SystemClock, TokenScope};
 use granary_identity::{Accounts, NewAccount, TokenText};
+use granary_process::{Context, Failure};
 use jiff::SignedDuration;
+use secrecy::SecretString;
 
 use crate::assemble::{self, Assembled, MIGRATIONS};
 use crate::cli::{ConfigArgs, TokenAction, TokenArgs, UserAction, UserArgs};
 use crate::config;
-use crate::error::{Context, Failure};
 
 /// Who acts, as the audit names it.
 const OPERATOR: &str = "command line";
@@ -84,17 +86,34 @@ async fn list_tokens(accounts: &Accounts, user: &granary_core::SubjectName) -> R
 /// Runs `granary user`.
 pub async fn user(args: UserArgs) -> Result<(), Failure> {
     let assembled = open(&args.config).await?;
-    let UserAction::Create { name, password_file, group, admin } = args.action;
-    let password = match password_file {
-        Some(path) => Some(
-            granary_crds::SecretSource::File(path).load().context("the password file")?.into_secret_string(),
-        ),
-        None => None,
-    };
-    let account = NewAccount { name: name.clone(), password, admin, groups: group };
-    assembled.identity.accounts().create(OPERATOR, account).await.context("the account")?;
-    println!("made {name}");
+    let accounts = assembled.identity.accounts();
+    match args.action {
+        UserAction::Create { name, password_file, group, admin } => {
+            let password = password_file.map(password).transpose()?;
+            let account = NewAccount { name: name.clone(), password, admin, groups: group };
+            accounts.create(OPERATOR, account).await.context("the account")?;
+            println!("made {name}");
+        }
+        UserAction::Password { name, password_file } => {
+            let password = password(password_file)?;
+            accounts.set_password(OPERATOR, &name, password).await.context("the account")?;
+            println!("{name} has another password");
+        }
+        UserAction::Disable { name } => {
+            accounts.set_disabled(OPERATOR, &name, true).await.context("the account")?;
+            println!("disabled {name}");
+        }
+        UserAction::Enable { name } => {
+            accounts.set_disabled(OPERATOR, &name, false).await.context("the account")?;
+            println!("enabled {name}");
+        }
+    }
     Ok(())
+}
+
+fn password(file: PathBuf) -> Result<SecretString, Failure> {
+    let loaded = granary_crds::SecretSource::File(file).load().context("the password file")?;
+    Ok(loaded.into_secret_string())
 }
 
 /// Runs `granary jobs`.

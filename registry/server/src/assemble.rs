@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use granary_core::SystemClock;
+use granary_core::{Format, SystemClock};
 use granary_crds::{BucketNaming, ListenAddress as Address, ObjectStore as StoreConfig, ValidRegistry};
 use granary_http::front::{Front, FrontSettings};
 use granary_http::index::IndexCache;
 use granary_http::metrics::HttpMetrics;
-use granary_http::pipeline::Services;
+use granary_http::pipeline::{PublicUrls, Services};
 use granary_http::proxy::{ProxyHeaders, TrustedProxies};
 use granary_http::{Hosts, ListenAddress, Mount, MountedChannel, Table};
 use granary_identity::Identity;
+use granary_process::{Context, Failure};
 use granary_pypi::PyPi;
 use granary_store::objects::{
     BlobCache, CacheOptions, Credentials, ObjectStore, ObjectStoreOptions, PartBufferOptions, PartBuffers,
@@ -20,7 +21,6 @@ use granary_store::objects::{
 use granary_store::{Database, Migrations, Store};
 
 use crate::config;
-use crate::error::{Context, Failure};
 
 /// All migrations, in the order in which they run.
 pub const MIGRATIONS: [Migrations; 3] =
@@ -127,14 +127,19 @@ pub fn front(
     let store = &assembled.store;
     let index = IndexCache::new(store.revisions().clone(), registry.cache.memory);
     let pypi = Arc::new(PyPi::new(store.clone(), index));
-    let table =
-        Table::build([(Mount::new("/pypi", MountedChannel::Segments(2)), pypi.protocol().into_routes())])
-            .context("the route table")?;
+    let segments = MountedChannel::Segments(2);
+    let common = [(Mount::new("/pypi", segments.clone()), pypi.protocol().into_routes())];
+    let mut hosts = Hosts::new(Table::build(common).context("the route table")?);
+    if let Some(host) = &registry.pypi_host {
+        let own = [(Mount::new("", segments), pypi.protocol().into_routes())];
+        let own = Table::build(own).context("the route table of hosts.pypi")?;
+        hosts = hosts.with_host(host.as_str(), own).context("hosts.pypi")?;
+    }
     let services = Services {
         store: store.clone(),
         identity: assembled.identity.clone(),
         max_upload_size: registry.limits.max_upload_size,
-        public_url: registry.public_url.as_ref().map(|url| Arc::from(url.to_string())),
+        public_urls: Arc::new(public_urls(registry)),
     };
     let trusted = registry.trusted_proxies.clone();
     let settings = FrontSettings {
@@ -144,7 +149,18 @@ pub fn front(
         body_idle: registry.limits.request_timeout,
         traces,
     };
-    Ok(Front::new(Hosts::new(table), services, Vec::new(), metrics, settings))
+    Ok(Front::new(hosts, services, Vec::new(), metrics, settings))
+}
+
+/// How clients know the registry. A host of a protocol's own is reached as the common one is, and securely where nothing
+/// is said of that.
+fn public_urls(registry: &ValidRegistry) -> PublicUrls {
+    let scheme = match &registry.public_url {
+        Some(url) if !url.is_https() => "http",
+        _ => "https",
+    };
+    let own = registry.pypi_host.iter().map(|host| (Format::PyPi, format!("{scheme}://{host}")));
+    PublicUrls { common: registry.public_url.as_ref().map(ToString::to_string), own: own.collect() }
 }
 
 /// The address as the HTTP room knows it.

@@ -1,12 +1,13 @@
 //! Channels from files: applied at the start and again whenever a file changes.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use granary_crds::{BucketNaming, FolderReading, read_folder};
-use granary_store::{Store, object_name, report};
+use granary_core::{ChannelName, Format, report};
+use granary_crds::{BucketNaming, FolderReading, Located, read_folder};
+use granary_store::{ApplyError, Fingerprint, ProvisionedPending, Store, object_name};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often everything is applied again although no file has changed: what failed may work by now.
 const APPLY_EVERY: Duration = Duration::from_secs(15);
-/// How often rows and grants are compared with the files, and made right where somebody else changed them.
+/// How often rows and grants are compared with what was applied, and made right where somebody else changed them.
 const REPAIR_EVERY: Duration = Duration::from_secs(20);
 /// How often buckets are compared too.
 const REPAIR_BUCKETS_EVERY: Duration = Duration::from_mins(15);
@@ -28,6 +29,10 @@ pub struct ChannelFolder {
     folder: PathBuf,
     store: Store,
     naming: Arc<BucketNaming>,
+    /// What the rows of each channel were when it was applied last.
+    fingerprints: HashMap<(Format, ChannelName), Fingerprint>,
+    /// Whether a channel waits for another's removal, which may have to be finished first.
+    waits_for_removal: bool,
     /// What was reported already, so that a problem is told once and not every few seconds.
     reported: HashSet<String>,
 }
@@ -38,7 +43,14 @@ type Files = BTreeMap<String, Result<String, String>>;
 impl ChannelFolder {
     /// The channels of this folder, to be served from this store.
     pub fn new(folder: PathBuf, store: Store, naming: Arc<BucketNaming>) -> Self {
-        Self { folder, store, naming, reported: HashSet::new() }
+        Self {
+            folder,
+            store,
+            naming,
+            fingerprints: HashMap::new(),
+            waits_for_removal: false,
+            reported: HashSet::new(),
+        }
     }
 
     /// Applies the folder, and again whenever it changes, until told to stop. `applied` runs after the first time.
@@ -48,6 +60,7 @@ impl ChannelFolder {
         applied();
         let now = Instant::now();
         let (mut changed_at, mut applied_at, mut repaired_at) = (now, now, now);
+        let (mut provided_at, mut provide_after, mut removed_at) = (now, Duration::ZERO, now);
         let mut retired = false;
         loop {
             tokio::select! {
@@ -66,13 +79,22 @@ impl ChannelFolder {
                 settled = self.apply(files.as_ref(), &stop).await;
                 (applied_at, repaired_at) = (Instant::now(), Instant::now());
             } else if repaired_at.elapsed() >= REPAIR_EVERY {
-                self.repair(files.as_ref()).await;
+                settled &= self.repair(files.as_ref()).await;
                 repaired_at = Instant::now();
+            }
+            if provided_at.elapsed() >= provide_after {
+                provide_after = if self.provision_pending().await { LOOK_EVERY } else { APPLY_EVERY };
+                provided_at = Instant::now();
             }
             if !retired && changed_at.elapsed() >= GONE_AFTER {
                 retired = self.retire(files.as_ref()).await;
                 // A channel that could not take its place before may be able to now.
                 applied_at -= if retired && !settled { APPLY_EVERY } else { Duration::ZERO };
+            }
+            if self.waits_for_removal || removed_at.elapsed() >= REPAIR_EVERY {
+                let removed = self.resume_removals().await;
+                applied_at -= if removed && !settled { APPLY_EVERY } else { Duration::ZERO };
+                removed_at = Instant::now();
             }
         }
     }
@@ -117,55 +139,120 @@ impl ChannelFolder {
     async fn apply(&mut self, files: Option<&Files>, stop: &CancellationToken) -> bool {
         let Some(reading) = self.understand(files) else { return false };
         let mut settled = reading.problems.is_empty();
+        self.waits_for_removal = false;
         for (file, located) in &reading.channels {
             if stop.is_cancelled() {
                 return false;
             }
-            let name = format!("{}/{}", located.channel.format, located.channel.name);
-            match self.store.apply_channel(&located.channel, &self.naming).await {
-                Ok(applied) => {
-                    for lacking in &applied.lacking {
-                        self.mention(format!(
-                            "{file}: the object store lacks {} for the bucket {} ({})",
-                            lacking.feature, applied.bucket, lacking.answer
-                        ));
-                    }
-                    if applied.changed {
-                        tracing::info!(channel = name, file, "a channel was applied");
-                    }
+            settled &= self.apply_channel(file, located).await;
+        }
+        settled
+    }
+
+    /// True when nothing is left to be done.
+    async fn apply_channel(&mut self, file: &str, located: &Located) -> bool {
+        let (format, name) = (located.channel.format, &located.channel.name);
+        match self.store.apply_channel(&located.channel, &self.naming).await {
+            Ok(applied) => {
+                self.fingerprints.insert((format, name.clone()), applied.fingerprint);
+                if applied.had_vanished {
+                    tracing::error!(
+                        bucket = applied.bucket,
+                        "a bucket was gone with its files; it is made anew"
+                    );
                 }
-                Err(error) => {
-                    settled = false;
-                    self.tell(format!(
-                        "{file}:{}: the channel {name} cannot be applied: {}",
-                        located.line,
-                        report(&error)
+                for lacking in &applied.lacking {
+                    self.mention(format!(
+                        "{file}: the object store lacks {} for the bucket {} ({})",
+                        lacking.feature, applied.bucket, lacking.answer
                     ));
                 }
+                for feature in applied.repaired {
+                    tracing::warn!(bucket = applied.bucket, %feature, "a bucket had been changed and was repaired");
+                }
+                if applied.changed {
+                    tracing::info!(channel = format!("{format}/{name}"), file, "a channel was applied");
+                }
+                true
+            }
+            Err(error) => {
+                self.waits_for_removal |= matches!(error, ApplyError::BeingDeleted(_));
+                self.tell(format!(
+                    "{file}:{}: the channel {format}/{name} cannot be applied: {}",
+                    located.line,
+                    report(&error)
+                ));
+                false
+            }
+        }
+    }
+
+    /// Makes channels right again whose rows or grants somebody else has changed. True when nothing is left to be
+    /// done.
+    async fn repair(&mut self, files: Option<&Files>) -> bool {
+        let Some(reading) = self.understand(files) else { return true };
+        let now = match self.store.channel_fingerprints().await {
+            Ok(now) => now,
+            Err(error) => {
+                tracing::debug!(error = report(&error), "the channels could not be compared");
+                return true;
+            }
+        };
+        let mut settled = true;
+        for (file, located) in &reading.channels {
+            let key = (located.channel.format, located.channel.name.clone());
+            // What could not be applied yet is told of and tried again elsewhere.
+            let Some(applied) = self.fingerprints.get(&key) else { continue };
+            if now.get(&key) != Some(applied) {
+                let channel = format!("{}/{}", key.0, key.1);
+                tracing::warn!(channel, file, "a channel had been changed elsewhere and is repaired");
+                settled &= self.apply_channel(file, located).await;
             }
         }
         settled
     }
 
-    /// Makes rows and grants right again that somebody else has changed.
-    async fn repair(&mut self, files: Option<&Files>) {
-        let Some(reading) = self.understand(files) else { return };
-        for (file, located) in &reading.channels {
-            let name = format!("{}/{}", located.channel.format, located.channel.name);
-            match self.store.repair_channel(&located.channel).await {
-                Ok(false) => {}
-                Ok(true) => tracing::warn!(
-                    channel = name,
-                    file,
-                    "a channel had been changed elsewhere and was repaired"
-                ),
-                Err(error) => {
-                    tracing::debug!(
-                        channel = name,
-                        error = report(&error),
-                        "a channel could not be compared"
-                    );
+    /// Provides the buckets of channels that were made through an API. False when one could not be had.
+    async fn provision_pending(&mut self) -> bool {
+        let mut all = true;
+        match self.store.provision_pending(&self.naming).await {
+            Ok(provisioned) => {
+                for ProvisionedPending { format, name, outcome } in provisioned {
+                    match outcome {
+                        Ok(_) => {
+                            tracing::info!(channel = format!("{format}/{name}"), "a new channel is served");
+                        }
+                        Err(error) => {
+                            all = false;
+                            self.tell(format!(
+                                "the channel {format}/{name} cannot be provided: {}",
+                                report(&error)
+                            ));
+                        }
+                    }
                 }
+            }
+            Err(error) => {
+                all = false;
+                tracing::debug!(error = report(&error), "it is unknown whether channels are pending");
+            }
+        }
+        all
+    }
+
+    /// Finishes removals that nobody is at any more. True when one was finished.
+    async fn resume_removals(&mut self) -> bool {
+        match self.store.resume_removals().await {
+            Ok(removed) => {
+                self.waits_for_removal = false;
+                for channel in &removed {
+                    tracing::info!(channel, "a channel was removed");
+                }
+                !removed.is_empty()
+            }
+            Err(error) => {
+                self.tell(format!("a channel could not be removed: {}", report(&error)));
+                false
             }
         }
     }
@@ -185,13 +272,21 @@ impl ChannelFolder {
             reading.channels.iter().map(|(_, located)| object_name(&located.channel)).collect();
         match self.store.retire_channels_except(&kept).await {
             Ok(retired) => {
-                for (channel, policy) in retired {
-                    tracing::info!(channel, ?policy, "a channel is no longer served: its resource is gone");
+                for channel in retired.kept {
+                    tracing::info!(channel, "a channel is kept and no longer served: its resource is gone");
+                }
+                for channel in retired.removed {
+                    tracing::info!(channel, "a channel was removed: its resource is gone");
                 }
                 true
             }
             Err(error) => {
-                self.tell(format!("channels whose resource is gone are still served: {}", report(&error)));
+                // One that is not served any more may still have its bucket.
+                self.waits_for_removal = true;
+                self.tell(format!(
+                    "channels whose resource is gone could not be retired: {}",
+                    report(&error)
+                ));
                 false
             }
         }

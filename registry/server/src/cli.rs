@@ -23,6 +23,9 @@ pub enum Command {
     Serve(ServeArgs),
     /// Serve a registry for development: starts a private Postgres and an object store of its own.
     Dev(DevArgs),
+    /// Run a Postgres and an S3 server on one volume, for a registry that has neither.
+    #[command(after_long_help = STORE_SECRETS)]
+    Store(StoreArgs),
     /// Bring the database schema up to date. `serve` refuses to start before.
     Migrate(ConfigArgs),
     /// Check database, object store, clock and configuration, and say what is wrong and how to mend it.
@@ -36,6 +39,13 @@ pub enum Command {
     /// Read all stored files again now and compare them with their digests.
     Scrub(ConfigArgs),
 }
+
+/// Secrets have no place on a command line, where every process can read them.
+const STORE_SECRETS: &str = "\
+Secrets come from the environment; each may also stand in a file, named by the variable with _FILE behind:
+  GRANARY_STORE_POSTGRES_PASSWORD   of the superuser `granary`, set at each start
+  GRANARY_STORE_ACCESS_KEY_ID       of the S3 server
+  GRANARY_STORE_SECRET_ACCESS_KEY   of the S3 server";
 
 fn options_help() -> String {
     granary_crds::help_text()
@@ -92,6 +102,39 @@ pub struct DevArgs {
     pub log_format: LogStyle,
     /// What is logged, such as `info` or `granary::request=warn,info`.
     #[arg(long, value_name = "FILTER", default_value = "warn")]
+    pub log: String,
+}
+
+/// Arguments of `store`.
+#[derive(Debug, Clone, Args)]
+pub struct StoreArgs {
+    /// Where everything is kept: a folder `postgres` and a folder `objects` are made in it.
+    #[arg(long, env = "GRANARY_STORE_DATA_DIR", value_name = "DIR", default_value = "/data")]
+    pub data_dir: PathBuf,
+    /// Where Postgres listens.
+    #[arg(
+        long,
+        env = "GRANARY_STORE_POSTGRES_LISTEN",
+        value_name = "ADDR:PORT",
+        default_value = "0.0.0.0:5432"
+    )]
+    pub postgres_listen: SocketAddr,
+    /// Where the S3 server listens.
+    #[arg(long, env = "GRANARY_STORE_S3_LISTEN", value_name = "ADDR:PORT", default_value = "0.0.0.0:9000")]
+    pub s3_listen: SocketAddr,
+    /// Where to serve /livez, /readyz and /metrics.
+    #[arg(
+        long,
+        env = "GRANARY_STORE_MANAGEMENT_LISTEN",
+        value_name = "ADDR:PORT",
+        default_value = "0.0.0.0:9090"
+    )]
+    pub management_listen: SocketAddr,
+    /// How a line of the log is written.
+    #[arg(long, env = "GRANARY_LOG_FORMAT", value_enum, default_value_t = LogStyle::Json)]
+    pub log_format: LogStyle,
+    /// What is logged, such as `info` or `postgres=warn,info`.
+    #[arg(long, env = "GRANARY_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
 }
 
@@ -175,6 +218,24 @@ pub enum UserAction {
         /// Let it do everything.
         #[arg(long)]
         admin: bool,
+    },
+    /// Give an account another password; the old one stops working at once.
+    Password {
+        /// Its name.
+        name: SubjectName,
+        /// Read the password from this file: `/dev/stdin` for what is piped in.
+        #[arg(long, value_name = "FILE")]
+        password_file: PathBuf,
+    },
+    /// Let an account log in no more, by password or token.
+    Disable {
+        /// Its name.
+        name: SubjectName,
+    },
+    /// Let a disabled account log in again.
+    Enable {
+        /// Its name.
+        name: SubjectName,
     },
 }
 

@@ -6,10 +6,10 @@ use granary_crds::{
     Database, PackageRegistrySpec, RegistryFile, ValidRegistry, apply_environment, read_registry,
     validate_registry,
 };
+use granary_process::{Context, Failure};
 use granary_store::DatabaseOptions;
 
 use crate::cli::ConfigArgs;
-use crate::error::{Context, Failure};
 
 /// Reads the configuration of `serve` and of the commands beside it.
 pub fn load(args: &ConfigArgs) -> Result<ValidRegistry, Failure> {

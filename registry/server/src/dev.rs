@@ -14,6 +14,7 @@ use granary_embedded::object_store::{Credentials, ObjectStore};
 use granary_embedded::postgres::{Options, Postgres};
 use granary_http::ListenAddress;
 use granary_identity::TokenText;
+use granary_process::{Context, Failure, stop_on_signals, telemetry};
 use rand::RngExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -21,8 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::assemble::{self, Assembled, MIGRATIONS};
 use crate::cli::{DevArgs, LogStyle};
-use crate::error::{Context, Failure};
-use crate::{config, run, telemetry};
+use crate::{config, run};
 
 /// The account that the admin token acts for.
 const ADMIN: &str = "admin";
@@ -42,11 +42,11 @@ spec:
 
 /// Runs `granary dev`.
 pub async fn dev(args: DevArgs) -> Result<(), Failure> {
-    let stop = run::stop_on_signals()?;
+    let stop = stop_on_signals()?;
     let data = Data::open(&args.data_dir)?;
     let spec = spec(&args, &data);
     let registry = config::validate(&spec)?;
-    let tracing = telemetry::start(&registry.telemetry, None)?;
+    let tracing = telemetry::start("granary", &registry.telemetry, None)?;
     let mut postgres = if let Some(url) = &args.database_url {
         data.write_secret("database-url", url)?;
         None

@@ -2,17 +2,17 @@
 
 use std::process::ExitCode;
 
-use granary_core::{Clock, SystemClock};
+use granary_core::{Clock, SystemClock, report};
 use granary_crds::ValidRegistry;
+use granary_process::Failure;
 use granary_store::objects::{ObjectError, ProbeStep};
-use granary_store::{Database, missing_migrations, report};
+use granary_store::{Database, missing_migrations};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use crate::assemble::{self, MIGRATIONS};
 use crate::cli::ConfigArgs;
 use crate::config;
-use crate::error::Failure;
 
 /// Clocks that differ by more are worth a warning; S3 refuses requests at 15 minutes.
 const TOLERABLE_SKEW: SignedDuration = SignedDuration::from_secs(30);

@@ -7,17 +7,16 @@ mod cli;
 mod config;
 mod dev;
 mod doctor;
-mod error;
 mod periodic;
 mod run;
-mod telemetry;
+mod store_command;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use granary_process::Failure;
 
 use crate::cli::{Cli, Command};
-use crate::error::Failure;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -46,6 +45,7 @@ async fn command(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(args) => run::serve(args).await.map(|()| ExitCode::SUCCESS),
         Command::Dev(args) => Box::pin(dev::dev(args)).await.map(|()| ExitCode::SUCCESS),
+        Command::Store(args) => Box::pin(store_command::store(args)).await.map(|()| ExitCode::SUCCESS),
         Command::Migrate(args) => admin::migrate(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::doctor(&args).await,
         Command::Token(args) => admin::token(args).await.map(|()| ExitCode::SUCCESS),

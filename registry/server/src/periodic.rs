@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use granary_core::report;
 use granary_crds::ValidRegistry;
 use granary_identity::Identity;
-use granary_store::{DbError, Done, JobFailure, Jobs, NewJob, Store, report};
+use granary_store::{ChannelCount, DbError, Done, JobFailure, Jobs, NewJob, Store};
 use jiff::SignedDuration;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,8 @@ use crate::assemble::Assembled;
 
 /// How often counters are written down.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked for channels that changed since what is in them was counted.
+const COUNT_EVERY: Duration = Duration::from_secs(15);
 /// How often objects that no row knows are looked for, which lists whole buckets.
 const SWEEP_EVERY: SignedDuration = SignedDuration::from_hours(24);
 /// How soon the scrubber goes on when there was more to read than one run reads.
@@ -24,11 +27,15 @@ const SCRUB_REST: SignedDuration = SignedDuration::from_mins(10);
 /// The periodic jobs: one of each in the queue, whatever the number of pods.
 const PERIODIC: [&str; 3] = ["collect", "sweep", "scrub"];
 
-/// Runs jobs and writes counters down until told to stop.
+/// How the protocols count what is in their channels.
+const COUNTS: [ChannelCount; 1] = [granary_pypi::COUNT];
+
+/// Runs jobs, counts what is in the channels and writes counters down until told to stop.
 pub async fn run(registry: &ValidRegistry, assembled: &Assembled, stop: CancellationToken) {
     let jobs = jobs(registry, &assembled.store, &assembled.identity);
     let flushing = flush_counters(assembled.store.clone(), assembled.identity.clone(), stop.clone());
-    tokio::join!(work(jobs, assembled.store.clone(), stop), flushing);
+    let counting = count_channels(assembled.store.clone(), stop.clone());
+    tokio::join!(work(jobs, assembled.store.clone(), stop), flushing, counting);
 }
 
 async fn work(jobs: Jobs, store: Store, stop: CancellationToken) {
@@ -110,6 +117,26 @@ async fn flush_counters(store: Store, identity: Identity, stop: CancellationToke
         }
         if stopping {
             return;
+        }
+    }
+}
+
+async fn count_channels(store: Store, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(COUNT_EVERY) => {}
+        }
+        let counted = tokio::select! {
+            () = stop.cancelled() => return,
+            counted = store.refresh_channel_stats(&COUNTS) => counted,
+        };
+        match counted {
+            Ok(0) => {}
+            Ok(channels) => tracing::debug!(channels, "counted what is in channels that changed"),
+            Err(error) => {
+                tracing::warn!(error = report(&error), "what is in the channels could not be counted");
+            }
         }
     }
 }

@@ -12,15 +12,14 @@ use granary_http::{ListenAddress, Listener, ServeSettings};
 use granary_identity::{Passwords, TokenText};
 use granary_store::missing_migrations;
 use prometheus_client::registry::Registry as Metrics;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::assemble::{self, Assembled, MIGRATIONS};
 use crate::channel_folder::ChannelFolder;
 use crate::cli::ServeArgs;
 use crate::config;
-use crate::error::{Context, Failure};
-use crate::{periodic, telemetry};
+use crate::periodic;
+use granary_process::{Context, Failure, stop_on_signals, telemetry};
 
 /// How long the start waits for the channels to be applied.
 const LONGEST_FIRST_LOOK: Duration = Duration::from_secs(5);
@@ -29,7 +28,7 @@ const LONGEST_FIRST_LOOK: Duration = Duration::from_secs(5);
 pub async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let registry = config::load(&args.config)?;
     let client = telemetry_client(&registry)?;
-    let tracing = telemetry::start(&registry.telemetry, client)?;
+    let tracing = telemetry::start("granary", &registry.telemetry, client)?;
     let assembled = assemble::assemble(&registry).await?;
     check_migrations(&assembled).await?;
     initial_admin(&registry, &assembled).await?;
@@ -42,28 +41,6 @@ pub async fn serve(args: ServeArgs) -> Result<(), Failure> {
     .await;
     tracing.finish();
     served
-}
-
-/// Cancelled by the first SIGTERM or SIGINT.
-pub fn stop_on_signals() -> Result<CancellationToken, Failure> {
-    let stop = CancellationToken::new();
-    let mut terminate = signal(SignalKind::terminate()).context("signals")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
-    let cancelled = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        cancelled.cancel();
-        // Who asks twice does not want to wait.
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        std::process::exit(130);
-    });
-    Ok(stop)
 }
 
 /// Serves until `stop` is cancelled, then drains. `ready` gets the addresses once everything is in place.

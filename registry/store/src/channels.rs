@@ -64,6 +64,8 @@ pub enum ChannelState {
     Active,
     /// Its resource is gone; bucket and rows are kept.
     Retired,
+    /// Bucket and rows are being removed.
+    Deleting,
 }
 
 impl ChannelState {
@@ -72,11 +74,12 @@ impl ChannelState {
             Self::Pending => "pending",
             Self::Active => "active",
             Self::Retired => "retired",
+            Self::Deleting => "deleting",
         }
     }
 
     pub(crate) fn read(text: &str) -> Result<Self, DbError> {
-        [Self::Pending, Self::Active, Self::Retired]
+        [Self::Pending, Self::Active, Self::Retired, Self::Deleting]
             .into_iter()
             .find(|state| state.as_str() == text)
             .ok_or_else(|| DbError::decode("channel state", text.to_owned()))

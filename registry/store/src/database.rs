@@ -11,6 +11,9 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{NoTls, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::connection_string::ConnectionString;
+use crate::error::is_outage;
+use crate::preparing::{POOLED, Preparing};
 use crate::{DbError, Schema};
 
 /// A parameter of a statement.
@@ -22,7 +25,8 @@ pub(crate) const STATEMENT_LIMIT: Duration = Duration::from_secs(20);
 /// How to reach Postgres.
 #[derive(Debug, Clone)]
 pub struct DatabaseOptions {
-    /// `postgresql://…` or `key=value` pairs.
+    /// `postgresql://…` or `key=value` pairs. Besides the parameters of `tokio-postgres`, `pgbouncer=true` says that a
+    /// transaction-mode pooler stands between that knows no prepared statements.
     pub url: String,
     /// The schema of the registry.
     pub schema: Schema,
@@ -59,17 +63,30 @@ pub enum ConnectError {
     Connect(#[source] tokio_postgres::Error),
 }
 
+impl ConnectError {
+    /// Whether the server is out of reach, so that the same call may succeed later. A server that answers that it
+    /// does not know the role, the password or the database is not.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Connect(error) => error.code().is_none_or(is_outage),
+            Self::Url(_) | Self::Certificate { .. } | Self::Tls(_) | Self::Pool(_) => false,
+        }
+    }
+}
+
 /// A pool of connections, and the schema.
 #[derive(Debug, Clone)]
 pub struct Database {
     pool: Pool,
     schema: Schema,
+    preparing: Preparing,
 }
 
 impl Database {
     /// Prepares the pool. No connection is opened yet.
     pub fn new(options: &DatabaseOptions) -> Result<Self, ConnectError> {
         let config = parse_url(&options.url)?;
+        let preparing = Preparing::of(&options.url);
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = match tls_connector(&config, options)? {
             Some(tls) => Manager::from_config(config, tls, recycling),
@@ -82,12 +99,16 @@ impl Database {
             .recycle_timeout(Some(Duration::from_secs(5)))
             .runtime(Runtime::Tokio1)
             .build()?;
-        Ok(Self { pool, schema: options.schema.clone() })
+        Ok(Self { pool, schema: options.schema.clone(), preparing })
     }
 
     /// The schema of the registry.
     pub fn schema(&self) -> &Schema {
         &self.schema
+    }
+
+    pub(crate) fn preparing(&self) -> &Preparing {
+        &self.preparing
     }
 
     /// A connection; waits up to 5 s for one.
@@ -97,25 +118,27 @@ impl Database {
 
     /// The rows of one statement, on a connection of its own.
     pub async fn query(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
-        self.run(async |client| client.query(&client.prepare_cached(sql).await?, params).await).await
+        self.run(sql, async |client| self.preparing.query(client, sql, params).await).await
     }
 
     /// The row of one statement that yields at most one.
     pub async fn query_opt(&self, sql: &str, params: &[Param<'_>]) -> Result<Option<Row>, DbError> {
-        self.run(async |client| client.query_opt(&client.prepare_cached(sql).await?, params).await).await
+        self.run(sql, async |client| self.preparing.query_opt(client, sql, params).await).await
     }
 
     /// Runs one statement and tells how many rows it touched.
     pub async fn execute(&self, sql: &str, params: &[Param<'_>]) -> Result<u64, DbError> {
-        self.run(async |client| client.execute(&client.prepare_cached(sql).await?, params).await).await
+        self.run(sql, async |client| self.preparing.execute(client, sql, params).await).await
     }
 
     /// A database that has gone silent must not hold requests for ever. The connection that waited for it is
     /// closed: nobody knows what is still to come on it.
     async fn run<T>(
         &self,
+        sql: &str,
         work: impl AsyncFnOnce(&Object) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, DbError> {
+        self.preparing.learn(&self.pool, sql).await?;
         let client = self.connection().await?;
         if let Ok(result) = tokio::time::timeout(STATEMENT_LIMIT, work(&client)).await {
             return Ok(result?);
@@ -141,8 +164,25 @@ pub(crate) async fn connect_directly(
     }
 }
 
-fn parse_url(url: &str) -> Result<tokio_postgres::Config, ConnectError> {
+/// The parameter of a connection string that says how far TLS is wanted.
+const SSL_MODE: &str = "sslmode";
+
+/// Reads a connection string.
+pub(crate) fn parse_url(url: &str) -> Result<tokio_postgres::Config, ConnectError> {
+    let mut string = ConnectionString::parse(url);
+    // Ours, and unknown to others.
+    let mut is_changed = string.take(POOLED).is_some();
+    // What libpq calls so is what `require` means here: the certificate is always verified.
+    let is_verified = string.get(SSL_MODE).is_some_and(|mode| matches!(mode, "verify-full" | "verify-ca"));
+    if is_verified {
+        string.take(SSL_MODE);
+        is_changed = true;
+    }
+    let url = if is_changed { string.to_string() } else { url.to_owned() };
     let mut config: tokio_postgres::Config = url.parse().map_err(ConnectError::Url)?;
+    if is_verified {
+        config.ssl_mode(SslMode::Require);
+    }
     if config.get_application_name().is_none() {
         config.application_name("granary");
     }

@@ -58,7 +58,7 @@ impl DbError {
     }
 }
 
-fn is_outage(code: &SqlState) -> bool {
+pub(crate) fn is_outage(code: &SqlState) -> bool {
     *code == SqlState::ADMIN_SHUTDOWN
         || *code == SqlState::CRASH_SHUTDOWN
         || *code == SqlState::CANNOT_CONNECT_NOW

@@ -1,4 +1,7 @@
 //! A job queue in Postgres: taken with SKIP LOCKED, retried with growing pauses, buried after too many tries.
+//!
+//! Whoever runs a job renews its lock. A worker that could not is taken for dead, another takes the job, and what
+//! the first says of it afterwards has no effect: each run has a number of its own.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,6 +13,7 @@ use std::time::Duration;
 use granary_core::Clock;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -17,8 +21,8 @@ use crate::DbError;
 use crate::database::{Database, Param};
 use crate::sql::Statements;
 
-/// How long a worker may hold a job before another takes it to be dead.
-const LOCK: SignedDuration = SignedDuration::from_mins(60);
+/// How soon a renewal that failed is tried again.
+const RENEW_AGAIN: Duration = Duration::from_secs(1);
 /// How often an idle worker looks for work.
 const POLL: Duration = Duration::from_secs(5);
 /// How long a job may go on when the process is to stop.
@@ -56,6 +60,31 @@ pub enum Done {
     Again(SignedDuration),
 }
 
+/// How long a worker holds a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobLock {
+    /// After this without a renewal another worker takes the job.
+    pub lasts: Duration,
+    /// How often the lock is renewed; well below `lasts`.
+    pub renewed_every: Duration,
+}
+
+impl Default for JobLock {
+    /// Two minutes, renewed every twenty seconds: an outage of the database of a minute is no reason to stop.
+    fn default() -> Self {
+        Self { lasts: Duration::from_mins(2), renewed_every: Duration::from_secs(20) }
+    }
+}
+
+/// A job that this worker runs.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    job: i64,
+    /// Which of the runs that the job has had.
+    number: i64,
+    claimed: Instant,
+}
+
 /// Why a job failed; it will be tried again.
 pub type JobFailure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -82,6 +111,7 @@ pub struct Jobs {
     sql: Arc<Statements>,
     clock: Arc<dyn Clock>,
     handlers: Arc<HashMap<&'static str, Handler>>,
+    lock: JobLock,
 }
 
 impl fmt::Debug for Jobs {
@@ -92,7 +122,14 @@ impl fmt::Debug for Jobs {
 
 impl Jobs {
     pub(crate) fn new(database: Database, sql: Arc<Statements>, clock: Arc<dyn Clock>) -> Self {
-        Self { database, sql, clock, handlers: Arc::default() }
+        Self { database, sql, clock, handlers: Arc::default(), lock: JobLock::default() }
+    }
+
+    /// With other times for the locks.
+    #[must_use]
+    pub fn with_lock(mut self, lock: JobLock) -> Self {
+        self.lock = lock;
+        self
     }
 
     /// Adds what runs the jobs of a kind.
@@ -130,22 +167,26 @@ impl Jobs {
     }
 
     /// Runs jobs, one after the other, until told to stop. A job that is running then may end within some seconds;
-    /// else it is broken off, and run again when its lock has run out.
+    /// else it is broken off and left to another worker.
     pub async fn work(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            let broken_off = async {
+            let break_off = CancellationToken::new();
+            let stopping = async {
                 stop.cancelled().await;
+                tokio::time::sleep(STOPPING).await;
+                break_off.cancel();
+                // Giving the job back takes one statement; who cannot do even that leaves it to its lock.
                 tokio::time::sleep(STOPPING).await;
             };
             let worked = tokio::select! {
-                worked = self.work_once() => worked,
-                () = broken_off => return,
+                worked = self.work_until(&break_off) => worked,
+                () = stopping => return,
             };
             let pause = match worked {
                 Ok(true) => Duration::ZERO,
                 Ok(false) => POLL,
                 Err(error) => {
-                    warn!(error = %crate::report(&error), "the job queue cannot be read");
+                    warn!(error = %granary_core::report(&error), "the job queue cannot be read");
                     POLL
                 }
             };
@@ -156,34 +197,95 @@ impl Jobs {
         }
     }
 
-    /// Takes one job that is due and runs it. False when there is none.
+    /// Takes one job that is due and runs it. False when there is none. A call that is dropped breaks the job off;
+    /// it is run again when its lock has run out.
     pub async fn work_once(&self) -> Result<bool, DbError> {
+        self.work_until(&CancellationToken::new()).await
+    }
+
+    async fn work_until(&self, break_off: &CancellationToken) -> Result<bool, DbError> {
         let kinds: Vec<&str> = self.handlers.keys().copied().collect();
-        let now = self.clock.now();
-        let row = self.database.query_opt(&self.sql.claim, &[&now, &(now + LOCK), &kinds]).await?;
+        let (now, claimed) = (self.clock.now(), Instant::now());
+        let row = self.database.query_opt(&self.sql.claim, &[&now, &self.locked_until(), &kinds]).await?;
         let Some(row) = row else { return Ok(false) };
-        let (id, kind): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
+        let kind: String = row.try_get(1)?;
+        let run = Run { job: row.try_get(0)?, number: row.try_get(5)?, claimed };
         let (payload, attempts, max_attempts): (Value, i32, i32) =
             (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
         let Some(handler) = self.handlers.get(kind.as_str()) else { return Ok(false) };
-        match handler(payload).await {
-            Ok(Done::Finished) => self.database.execute(&self.sql.complete, &[&id]).await?,
+        let outcome = tokio::select! {
+            // After a long pause of the whole process, the lock is looked at before the work goes on.
+            biased;
+            () = self.keep(run) => {
+                warn!(job = run.job, kind, "a job was broken off: its lock could not be renewed");
+                return Ok(true);
+            }
+            () = break_off.cancelled() => {
+                self.database.execute(&self.sql.release_job, &[&run.job, &run.number]).await?;
+                return Ok(true);
+            }
+            outcome = handler(payload) => outcome,
+        };
+        let ended = self.end(run, &kind, (attempts, max_attempts), outcome).await?;
+        if ended == 0 {
+            warn!(
+                job = run.job,
+                kind, "a job had been taken over by another worker; its outcome does not count"
+            );
+        }
+        Ok(true)
+    }
+
+    fn locked_until(&self) -> Timestamp {
+        self.clock.now() + SignedDuration::try_from(self.lock.lasts).unwrap_or(SignedDuration::MAX)
+    }
+
+    /// Renews the lock for as long as it can be renewed.
+    async fn keep(&self, run: Run) {
+        let (mut renewed, mut pause) = (run.claimed, self.lock.renewed_every);
+        loop {
+            tokio::time::sleep(pause).await;
+            let (asked, until) = (Instant::now(), self.locked_until());
+            if asked.duration_since(renewed) >= self.lock.lasts {
+                return;
+            }
+            let params: [Param<'_>; 3] = [&run.job, &run.number, &until];
+            let renewal = self.database.execute(&self.sql.renew_job, &params);
+            match tokio::time::timeout_at(renewed + self.lock.lasts, renewal).await {
+                Ok(Ok(0)) | Err(_) => return,
+                Ok(Ok(_)) => (renewed, pause) = (asked, self.lock.renewed_every),
+                Ok(Err(_)) => pause = RENEW_AGAIN.min(self.lock.renewed_every),
+            }
+        }
+    }
+
+    /// Writes down what came of a run. Touches nothing when the job is another's by now.
+    async fn end(
+        &self,
+        run: Run,
+        kind: &str,
+        (attempts, max_attempts): (i32, i32),
+        outcome: Result<Done, JobFailure>,
+    ) -> Result<u64, DbError> {
+        let Run { job, number: run, .. } = run;
+        match outcome {
+            Ok(Done::Finished) => self.database.execute(&self.sql.complete, &[&job, &run]).await,
             Ok(Done::Again(pause)) => {
-                self.database.execute(&self.sql.repeat, &[&id, &(self.clock.now() + pause)]).await?
+                let next = self.clock.now() + pause;
+                self.database.execute(&self.sql.repeat, &[&job, &run, &next]).await
             }
             Err(failure) => {
-                let reason = crate::report(failure.as_ref());
+                let reason = granary_core::report(failure.as_ref());
                 if attempts >= max_attempts {
-                    error!(job = id, kind, attempts, error = %reason, "a job is given up");
-                    self.database.execute(&self.sql.bury, &[&id, &reason]).await?
+                    error!(job, kind, attempts, error = %reason, "a job is given up");
+                    self.database.execute(&self.sql.bury, &[&job, &run, &reason]).await
                 } else {
-                    info!(job = id, kind, attempts, error = %reason, "a job failed and will be tried again");
+                    info!(job, kind, attempts, error = %reason, "a job failed and will be tried again");
                     let next = self.clock.now() + pause_before(attempts);
-                    self.database.execute(&self.sql.retry, &[&id, &reason, &next]).await?
+                    self.database.execute(&self.sql.retry, &[&job, &run, &reason, &next]).await
                 }
             }
-        };
-        Ok(true)
+        }
     }
 }
 

@@ -6,15 +6,19 @@
 mod apply;
 mod audit;
 mod channels;
+mod connection_string;
 mod database;
 mod error;
 mod jobs;
 mod migrate;
 pub mod objects;
+mod preparing;
+pub mod provision;
 mod publish;
 mod revision;
 mod schema;
 mod sql;
+mod stats;
 mod upkeep;
 mod usage;
 
@@ -24,16 +28,22 @@ use granary_core::Clock;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-pub use apply::{Applied, ApplyError, object_name};
+pub use apply::{
+    Applied, AppliedBucket, AppliedRows, ApplyError, Fingerprint, NewChannel, ProvisionedPending, Retired,
+    Trouble, object_name,
+};
 pub use audit::AuditEntry;
 pub use channels::{Channel, ChannelState, Directory};
 pub use database::{ConnectError, Database, DatabaseOptions, Param};
 pub use error::DbError;
-pub use jobs::{Done, JobCount, JobFailure, Jobs, NewJob};
-pub use migrate::{MIGRATIONS, MigrateError, Migrations, Missing, migrate, missing_migrations};
+pub use jobs::{Done, JobCount, JobFailure, JobLock, Jobs, NewJob};
+pub use migrate::{
+    MIGRATIONS, MigrateError, Migrations, Missing, applied_migrations, migrate, missing_migrations,
+};
 pub use publish::{AttachError, BlobId, PublishTx};
 pub use revision::{Changes, Revisions, Scope, Stamp};
 pub use schema::{Schema, SchemaError};
+pub use stats::{ChannelCount, ChannelStats};
 pub use upkeep::{Collected, Scrubbed, UpkeepError};
 pub use usage::Usage;
 
@@ -149,20 +159,4 @@ impl Store {
         };
         self.inner.registry_id.get_or_try_init(load).await.copied()
     }
-}
-
-/// An error with all its causes, for a log line.
-pub fn report(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        // Transparent wrappers say the same thing again.
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -1,5 +1,7 @@
 //! Migrations: one history table a crate, run by `granary migrate`, checked by `granary serve`.
 
+use std::collections::BTreeMap;
+
 use refinery::{Migration, Runner};
 
 use crate::database::{ConnectError, connect_directly};
@@ -17,7 +19,10 @@ pub struct Migrations {
 /// The migrations of the shared tables; they run before any other.
 pub const MIGRATIONS: Migrations = Migrations {
     owner: "store",
-    files: &[("V1__foundation", include_str!("../migrations/V1__foundation.sql"))],
+    files: &[
+        ("V1__foundation", include_str!("../migrations/V1__foundation.sql")),
+        ("V2__operator", include_str!("../migrations/V2__operator.sql")),
+    ],
 };
 
 /// Why the schema could not be brought up to date.
@@ -112,7 +117,23 @@ pub async fn missing_migrations(database: &Database, sets: &[Migrations]) -> Res
     Ok(Missing { names })
 }
 
-async fn applied_names(
+/// How many migrations of each owner the schema has, those of other programs included. May run through a pooler.
+pub async fn applied_migrations(database: &Database) -> Result<BTreeMap<String, i64>, DbError> {
+    let schema = database.schema().to_string();
+    let tables =
+        "select tablename::text from pg_tables where schemaname = $1 and tablename like 'migration\\_%'";
+    let mut applied = BTreeMap::new();
+    for row in database.query(tables, &[&schema]).await? {
+        let table: String = row.try_get(0)?;
+        let Some(owner) = table.strip_prefix("migration_") else { continue };
+        let count = format!("select count(*) from \"{schema}\".\"{table}\"");
+        let count = database.query_opt(&count, &[]).await?.map_or(Ok(0), |row| row.try_get(0))?;
+        applied.insert(owner.to_owned(), count);
+    }
+    Ok(applied)
+}
+
+pub(crate) async fn applied_names(
     database: &Database,
     schema: &Schema,
     set: Migrations,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use deadpool_postgres::Object;
 use granary_core::{Clock, Digests};
@@ -13,6 +14,7 @@ use crate::channels::Channel;
 use crate::database::{Database, Param, STATEMENT_LIMIT};
 use crate::jobs::NewJob;
 use crate::objects::StoredObject;
+use crate::preparing::Preparing;
 use crate::revision::{SLOT_COUNT, Scope};
 use crate::sql::Statements;
 use crate::upkeep::LONGEST_UPLOAD;
@@ -37,6 +39,7 @@ pub enum AttachError {
 #[derive(Debug)]
 pub struct PublishTx {
     client: Option<Object>,
+    preparing: Preparing,
     sql: Arc<Statements>,
     clock: Arc<dyn Clock>,
     slot: i16,
@@ -54,7 +57,8 @@ impl PublishTx {
     ) -> Result<Self, DbError> {
         let client = database.connection().await?;
         let slot = (NEXT_SLOT.fetch_add(1, Ordering::Relaxed) % SLOT_COUNT).cast_signed();
-        let tx = Self { client: Some(client), sql, clock, slot, touched: Vec::new() };
+        let preparing = database.preparing().clone();
+        let tx = Self { client: Some(client), preparing, sql, clock, slot, touched: Vec::new() };
         // An acknowledged write is kept whatever the server's default says.
         limited(tx.client()?.batch_execute("begin; set local synchronous_commit to on")).await?;
         Ok(tx)
@@ -67,19 +71,41 @@ impl PublishTx {
     /// The rows of a statement within the transaction.
     pub async fn query(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
         let client = self.client()?;
-        limited(async { client.query(&client.prepare_cached(sql).await?, params).await }).await
+        limited(async {
+            self.preparing.learn_within(client, sql).await?;
+            self.preparing.query(client, sql, params).await
+        })
+        .await
     }
 
     /// The row of a statement that yields at most one.
     pub async fn query_opt(&self, sql: &str, params: &[Param<'_>]) -> Result<Option<Row>, DbError> {
         let client = self.client()?;
-        limited(async { client.query_opt(&client.prepare_cached(sql).await?, params).await }).await
+        limited(async {
+            self.preparing.learn_within(client, sql).await?;
+            self.preparing.query_opt(client, sql, params).await
+        })
+        .await
     }
 
     /// Runs a statement within the transaction and tells how many rows it touched.
     pub async fn execute(&self, sql: &str, params: &[Param<'_>]) -> Result<u64, DbError> {
+        self.execute_within(STATEMENT_LIMIT, sql, params).await
+    }
+
+    /// Like [`PublishTx::execute`], for a statement that may take as long as `limit`.
+    pub(crate) async fn execute_within(
+        &self,
+        limit: Duration,
+        sql: &str,
+        params: &[Param<'_>],
+    ) -> Result<u64, DbError> {
         let client = self.client()?;
-        limited(async { client.execute(&client.prepare_cached(sql).await?, params).await }).await
+        let work = async {
+            self.preparing.learn_within(client, sql).await?;
+            self.preparing.execute(client, sql, params).await
+        };
+        Ok(tokio::time::timeout(limit, work).await.map_err(|_| DbError::TimedOut)??)
     }
 
     /// Refers to bytes that the object store has acknowledged. Where the channel holds equal bytes already, the

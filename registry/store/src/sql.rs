@@ -1,5 +1,15 @@
 //! Every statement of the shared tables.
 
+/// The digest of what a channel's resource decides, in the canonical text of `jsonb`; `c` is the channel. Grants
+/// that came through an API are no resource's business.
+macro_rules! fingerprint {
+    () => {
+        "sha256(convert_to(jsonb_build_array(c.bucket, c.settings, c.origin, c.state, c.deletion_policy, c.object, \
+         (select jsonb_agg(g.body order by g.position) from @channel_grant g \
+          where g.channel_id = c.id and g.source = 'resource'))::text, 'UTF8'))"
+    };
+}
+
 crate::statements! {
     pub(crate) struct Statements {
         // registry
@@ -24,19 +34,51 @@ crate::statements! {
         // channels
         channel_by_name = "select id, bucket, settings, origin, state, object from @channel where format = $1 and name = $2";
         channels = "select id, format, name, bucket, settings, origin, state, deletion_policy, object from @channel order by format, name";
-        channel_names = "select name from @channel where format = $1 and state = 'active' order by name";
-        channel_of_object = "select format, name from @channel \
-                             where object = $1 and state <> 'retired' and not (format = $2 and name = $3) limit 1";
-        insert_channel = "insert into @channel as channel (format, name, bucket, settings, origin, object, state) \
-                          values ($1, $2, $3, $4, $5, $6, 'pending') \
-                          on conflict (format, name) do update set bucket = excluded.bucket \
-                          where channel.state <> 'active' \
-                          and not exists (select 1 from @blob b where b.channel_id = channel.id)";
-        update_channel = "update @channel set settings = $2, origin = $3, state = $4, deletion_policy = $5, object = $6, \
-                          updated_at = now() where id = $1";
-        set_channel_state = "update @channel set state = $2, updated_at = now() where id = $1 and state <> $2";
-        delete_channel = "delete from @channel where id = $1 and state = 'retired'";
-        lock_channel = "select settings, origin, state, deletion_policy, object from @channel where id = $1 for update";
+        // One writer a name at a time, with those whose names begin with the same segment. The schema is part of the key.
+        lock_name = "select pg_advisory_xact_lock(hashtextextended('granary @channel ' || $1, 0))";
+        channel_of_object = "select format, name from @channel where object = $1 and origin = 'resource' \
+                             and state in ('pending', 'active') and not (format = $2 and name = $3) limit 1";
+        neighbour = "select name from @channel where format = $1 and state in ('pending', 'active') \
+                     and (name = any($2) or starts_with(name, $3)) order by name limit 1";
+        lock_channel = "select id, bucket, settings, origin, state, deletion_policy, object, \
+                            exists (select 1 from @blob b where b.channel_id = c.id) \
+                        from @channel c where format = $1 and name = $2 for no key update";
+        insert_channel = "insert into @channel (format, name, bucket, settings, origin, object, deletion_policy, state) \
+                          values ($1, $2, $3, $4, $5, $6, $7, 'pending') returning id";
+        update_channel = "update @channel set bucket = $2, settings = $3, origin = $4, object = $5, deletion_policy = $6, \
+                          state = $7, updated_at = now() where id = $1";
+        channel_bucket = "select id, bucket, state, bucket_settings, origin, object from @channel where format = $1 and name = $2";
+        note_bucket = "update @channel set bucket_settings = $3, updated_at = now() \
+                       where id = $1 and bucket = $2 and state in ('pending', 'active') \
+                       and bucket_settings is distinct from $3";
+        // Only if it is still the channel whose bucket was looked at.
+        activate = "update @channel set state = 'active', updated_at = now() \
+                    where id = $1 and bucket = $2 and state = 'pending' and origin = $3 and object is not distinct from $4";
+        pending_of_api = "select id, format, name from @channel where state = 'pending' and origin = 'api' order by id";
+        set_pending_bucket = "update @channel set bucket = $2 where bucket <> $2 and id = $1 and state = 'pending' and origin = 'api' \
+                              and not exists (select 1 from @blob b where b.channel_id = $1)";
+
+        // removal
+        owned_by_object = "select id, format, name, bucket from @channel \
+                           where object = $1 and origin = 'resource' and state <> 'retired' order by id";
+        retire = "update @channel set state = $3, removal_until = null, updated_at = now() \
+                  where id = $1 and object is not distinct from $2 and origin = 'resource' and state in ('pending', 'active') \
+                  and ($4::text is null or deletion_policy = $4)";
+        // Either nobody is at it, or who was is taken for dead.
+        claim_removal = "update @channel set remover = $2, removal_until = now() + $3::bigint * interval '1 ms' \
+                         where id = $1 and state = 'deleting' and (removal_until is null or removal_until < now())";
+        renew_removal = "update @channel set removal_until = now() + $3::bigint * interval '1 ms' \
+                         where id = $1 and state = 'deleting' and remover = $2";
+        release_removal = "update @channel set removal_until = null where id = $1 and remover = $2";
+        unfinished_removals = "select id, format, name, bucket from @channel \
+                               where state = 'deleting' and (removal_until is null or removal_until < now()) order by id";
+        delete_channel = "delete from @channel where id = $1 and state = 'deleting' and remover = $2";
+
+        // drift
+        served_channels = "select count(*) from @channel where state in ('pending', 'active')";
+        fingerprints = concat!("select c.format, c.name, ", fingerprint!(), " from @channel c");
+        fingerprint = concat!("select ", fingerprint!(), " from @channel c where c.id = $1");
+
         grants = "select body from @channel_grant where channel_id = $1 order by source desc, position";
         grants_of_source = "select body from @channel_grant where channel_id = $1 and source = $2 order by position";
         delete_grants = "delete from @channel_grant where channel_id = $1 and source = $2";
@@ -86,15 +128,22 @@ crate::statements! {
         enqueue = "insert into @job (kind, dedup_key, payload, run_at, max_attempts) values ($1, $2, $3, $4, $5) \
                    on conflict (dedup_key) where state <> 'dead' do nothing";
         // A job whose worker died is taken again when its lock has run out.
-        claim = "update @job set state = 'running', attempts = attempts + 1, locked_until = $2 where id = ( \
+        claim = "update @job set state = 'running', attempts = attempts + 1, runs = runs + 1, locked_until = $2 where id = ( \
                      select id from @job where state <> 'dead' and kind = any($3) and run_at <= $1 \
                      and (locked_until is null or locked_until < $1) \
                      order by run_at for update skip locked limit 1) \
-                 returning id, kind, payload, attempts, max_attempts";
-        complete = "delete from @job where id = $1";
-        repeat = "update @job set state = 'queued', attempts = 0, locked_until = null, last_error = null, run_at = $2 where id = $1";
-        retry = "update @job set state = 'queued', locked_until = null, last_error = $2, run_at = $3 where id = $1";
-        bury = "update @job set state = 'dead', locked_until = null, last_error = $2 where id = $1";
+                 returning id, kind, payload, attempts, max_attempts, runs";
+        // All of these touch the job only while it is held by the run that asks.
+        renew_job = "update @job set locked_until = $3 where id = $1 and runs = $2 and state = 'running'";
+        release_job = "update @job set state = 'queued', attempts = greatest(attempts - 1, 0), locked_until = null \
+                       where id = $1 and runs = $2 and state = 'running'";
+        complete = "delete from @job where id = $1 and runs = $2 and state = 'running'";
+        repeat = "update @job set state = 'queued', attempts = 0, locked_until = null, last_error = null, run_at = $3 \
+                  where id = $1 and runs = $2 and state = 'running'";
+        retry = "update @job set state = 'queued', locked_until = null, last_error = $3, run_at = $4 \
+                 where id = $1 and runs = $2 and state = 'running'";
+        bury = "update @job set state = 'dead', locked_until = null, last_error = $3 \
+                where id = $1 and runs = $2 and state = 'running'";
         job_states = "select kind, state, count(*), max(last_error) from @job group by kind, state order by kind, state";
 
         // usage
@@ -105,5 +154,28 @@ crate::statements! {
                      do update set downloads = u.downloads + excluded.downloads, uploads = u.uploads + excluded.uploads";
         usage_of_package = "select file, sum(downloads)::bigint, sum(uploads)::bigint from @usage_day \
                             where channel_id = $1 and package = $2 group by file";
+
+        // statistics
+        // What was counted slowly is counted rarely: at most a twentieth of the time goes into it.
+        stats_to_count = "select c.id, c.format from @channel c \
+                          join (select scope, sum(n) as revision from @revision_slot group by scope) r on r.scope = c.id \
+                          left join @channel_stats s on s.channel_id = c.id \
+                          where c.state = 'active' and c.format = any($1) and s.revision is distinct from r.revision \
+                          and (s.counted_at is null or s.counted_at + 20 * s.took <= now()) \
+                          order by s.counted_at nulls first, c.id";
+        lock_stats = "select pg_try_advisory_xact_lock(hashtextextended('granary @channel_stats ' || $1::bigint, 0)) \
+                      and not exists (select 1 from @channel_stats s where s.channel_id = $1 \
+                          and s.revision = (select sum(n) from @revision_slot where scope = $1))";
+        // Around the query of a protocol, which yields what is counted.
+        count_into = "insert into @channel_stats \
+                      (channel_id, packages, files, bytes, last_publish, revision, counted_at, took) \
+                      select $1::bigint, counted.packages, counted.files, counted.bytes, counted.last_publish, \
+                      (select sum(n)::bigint from @revision_slot where scope = $1), now(), interval '0'";
+        count_on_conflict = "on conflict (channel_id) do update set packages = excluded.packages, files = excluded.files, \
+                             bytes = excluded.bytes, last_publish = excluded.last_publish, \
+                             revision = excluded.revision, counted_at = excluded.counted_at";
+        stats_took = "update @channel_stats set took = $2::bigint * interval '1 ms' where channel_id = $1";
+        channel_stats = "select c.format, c.name, s.packages, s.files, s.bytes, s.last_publish, s.counted_at \
+                         from @channel_stats s join @channel c on c.id = s.channel_id where c.state = 'active'";
     }
 }

@@ -84,7 +84,7 @@ impl Store {
                 Err(error) => {
                     warn!(
                         bucket,
-                        error = crate::report(&error),
+                        error = granary_core::report(&error),
                         "objects could not be removed; the next run tries again"
                     );
                     failure = Some(error);
@@ -130,7 +130,7 @@ impl Store {
                 Err(error) => {
                     warn!(
                         channel = channel.full_name(),
-                        error = crate::report(&error),
+                        error = granary_core::report(&error),
                         "a bucket could not be swept"
                     );
                     failure = Some(error);
@@ -187,7 +187,7 @@ impl Store {
                     error @ (ObjectError::NotFound(_)
                     | ObjectError::Corrupt { .. }
                     | ObjectError::WrongLength { .. }),
-                ) => Some(crate::report(&error)),
+                ) => Some(granary_core::report(&error)),
                 // An outage or a lack of rights says nothing about the bytes.
                 Err(error) => return Err(error.into()),
             };

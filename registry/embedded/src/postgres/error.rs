@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
+use super::NotReady;
+
 /// What can keep the server from running, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -82,24 +84,20 @@ pub enum Error {
         output: String,
     },
     /// The server ended before it accepted connections.
-    #[error("PostgreSQL ended while it started ({status}); {log} says: {quoted}")]
+    #[error("PostgreSQL ended while it started ({status}); {log}")]
     Ended {
         /// How it ended.
         status: ExitStatus,
-        /// The log.
-        log: PathBuf,
-        /// The end of it.
-        quoted: String,
+        /// What it said last, and where more of it stands.
+        log: String,
     },
     /// The server did not accept connections in time.
-    #[error("PostgreSQL did not accept connections in time ({reason}); {log} says: {quoted}")]
+    #[error("PostgreSQL did not accept connections in time ({reason}); {log}")]
     NotReady {
         /// What the server answered last.
-        reason: String,
-        /// The log.
-        log: PathBuf,
-        /// The end of it.
-        quoted: String,
+        reason: NotReady,
+        /// What it said last, and where more of it stands.
+        log: String,
     },
     /// A server does not end.
     #[error(

@@ -1,8 +1,10 @@
-//! A private `PostgreSQL` server in a folder, reached by a Unix socket that only its owner may enter.
+//! A private `PostgreSQL` server in a folder, reached by a Unix socket that only its owner may enter; and over TCP with
+//! a password, where [`Options::network`] says so.
 //!
 //! ```text
 //! DIR/lock           held by the process that runs the server
-//! DIR/postgres.log   what the server says
+//! DIR/postgres.log   what the server says, unless it goes to the log of this process
+//! DIR/pg_hba.conf    who may connect; only where TCP clients may
 //! DIR/data/          the cluster
 //! DIR/socket/        the socket, if its path is short enough; else it is in a new folder below $XDG_RUNTIME_DIR or /tmp
 //! DIR/location       only where the server's user cannot enter DIR: the folder that holds `data` and `socket` instead
@@ -19,13 +21,16 @@
 mod binaries;
 mod error;
 mod leftovers;
+mod log;
+mod network;
 mod place;
 mod ready;
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -38,9 +43,12 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 pub use error::Error;
+pub use log::LogTo;
+pub use network::{Network, Password, PasswordError};
 
 use binaries::Binaries;
 use error::Context;
+use log::Log;
 use place::RunAs;
 
 /// Runs the server (`"$@"`) until it ends by itself or standard input is at its end; then the answer is the server's.
@@ -59,18 +67,16 @@ exit "$status"
 
 /// The role and the database that the registry uses.
 const NAME: &str = "granary";
-/// Only the name of the socket depends on it.
-const PORT: &str = "5432";
+/// Without TCP only the name of the socket depends on it.
+const PORT: u16 = 5432;
 /// Begins the names of folders in which data is being made.
 const UNFINISHED: &str = "new-";
 /// How long a fast shutdown may take, and after it an immediate one.
 const STOP_LIMITS: [Duration; 2] = [Duration::from_secs(20), Duration::from_secs(5)];
 /// Between two looks whether the server is ready.
 const POLL: Duration = Duration::from_millis(20);
-/// A log longer than this is put aside at the next start, in bytes.
-const LONG_LOG: u64 = 16 << 20;
-/// How much of the log an error quotes, in bytes.
-const QUOTED_LOG: u64 = 2 << 10;
+/// The bits of a data folder's mode with which the server refuses to start: writing by the group, anything by others.
+const TOO_OPEN: u32 = 0o027;
 
 /// How to run the server.
 #[derive(Debug, Clone)]
@@ -83,6 +89,12 @@ pub struct Options {
     pub outside: PathBuf,
     /// How long the server may take until it accepts connections; a recovery after a crash is part of it.
     pub start_limit: Duration,
+    /// Clients that come over TCP; without it there is the socket alone.
+    pub network: Option<Network>,
+    /// How many connections the server takes at a time.
+    pub max_connections: u32,
+    /// Where its log goes.
+    pub log: LogTo,
 }
 
 impl Options {
@@ -93,6 +105,9 @@ impl Options {
             binaries: std::env::var_os("GRANARY_POSTGRES_BIN").map(PathBuf::from),
             outside: PathBuf::from("/var/lib/granary"),
             start_limit: Duration::from_mins(1),
+            network: None,
+            max_connections: 100,
+            log: LogTo::File,
         }
     }
 }
@@ -105,6 +120,7 @@ pub struct Postgres {
     lifeline: Option<ChildStdin>,
     data: PathBuf,
     socket: Socket,
+    port: u16,
     /// Locked as long as it is open.
     _lock: File,
 }
@@ -121,6 +137,35 @@ impl Socket {
             Self::Own(path) => path,
             Self::Temporary(folder) => folder.path(),
         }
+    }
+}
+
+/// Asks a server whether it takes connections. Outlives it.
+#[derive(Debug, Clone)]
+pub struct Probe(PathBuf);
+
+/// Why a server takes no connections.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotReady {
+    /// There is a server, but it lets nobody in now.
+    #[error("PostgreSQL refuses connections: {0}")]
+    Refused(String),
+    /// Nobody listens on the socket.
+    #[error("PostgreSQL does not listen")]
+    NoServer,
+}
+
+impl Probe {
+    fn new(socket: &Path, port: u16) -> Self {
+        Self(socket.join(format!(".s.PGSQL.{port}")))
+    }
+
+    /// Connects, as a client would, and hangs up. Has no time limit of its own.
+    ///
+    /// # Errors
+    /// [`NotReady`] says why there is no connection.
+    pub async fn ask(&self) -> Result<(), NotReady> {
+        ready::ask(&self.0, NAME).await
     }
 }
 
@@ -146,56 +191,63 @@ impl Postgres {
         if !data.exists() {
             create_cluster(&home, &data, &binaries, &run_as).await?;
         }
+        make_private(&data)?;
+        let who_may = match &options.network {
+            Some(network) => Some(network::prepare(network, &home, &data, &binaries, &run_as).await?),
+            None => None,
+        };
         let socket = make_socket_folder(&home, &run_as)?;
-        let (log, log_path, log_start) = open_log(dir)?;
+        let port = options.network.as_ref().map_or(PORT, |network| network.address.port());
+        let mut log = Log::open(options.log, dir)?;
 
         let mut command = run_as.command(Path::new("/bin/sh"));
         command.args(["-c", SUPERVISOR, "sh"]).arg(binaries.postgres());
-        command.arg("-D").arg(&data).arg("-k").arg(socket.path()).args(["-p", PORT]);
-        for setting in [
-            "listen_addresses=",
-            "max_connections=100",
-            "shared_buffers=64MB",
-            "jit=off",
-            "fsync=on",
-            "synchronous_commit=on",
-            "logging_collector=off",
-            "log_destination=stderr",
-        ] {
-            command.args(["-c", setting]);
+        command.arg("-D").arg(&data).arg("-k").arg(socket.path()).args(["-p", &port.to_string()]);
+        for setting in settings(options) {
+            command.args(["-c", &setting]);
         }
-        let stdout = log.try_clone().context("open", &log_path)?;
-        command.stdin(Stdio::piped()).stdout(stdout).stderr(log);
+        if let Some(file) = who_may {
+            let mut setting = OsString::from("hba_file=");
+            setting.push(&file);
+            command.arg("-c").arg(setting);
+        }
+        log.attach(&mut command)?;
+        command.stdin(Stdio::piped());
         let mut supervisor = command.spawn().context("run", Path::new("/bin/sh"))?;
+        log.follow(&mut supervisor);
         let lifeline = supervisor.stdin.take();
-        let mut server = Self { supervisor, lifeline, data, socket, _lock: lock };
+        let mut server = Self { supervisor, lifeline, data, socket, port, _lock: lock };
 
-        let quoted = || quote_log(&log_path, log_start);
         let deadline = Instant::now() + options.start_limit;
-        let socket_file = server.socket.path().join(format!(".s.PGSQL.{PORT}"));
-        let mut refusal = None;
+        let probe = server.probe();
+        let mut refusal = NotReady::NoServer;
         loop {
-            match ready::ask(&socket_file, NAME).await {
-                ready::Answer::Ready => return Ok(server),
-                ready::Answer::Refused(reason) => refusal = Some(reason),
-                ready::Answer::NoServer => {}
+            match probe.ask().await {
+                Ok(()) => return Ok(server),
+                Err(NotReady::NoServer) => {}
+                Err(refused) => refusal = refused,
             }
             if let Ok(status) = timeout(POLL, server.ended()).await {
-                return Err(Error::Ended { status: status?, log: log_path.clone(), quoted: quoted() });
+                return Err(Error::Ended { status: status?, log: log.quote().await });
             }
             if Instant::now() > deadline {
                 server.stop().await?;
-                let reason = refusal.unwrap_or_else(|| "it does not listen".to_owned());
-                return Err(Error::NotReady { reason, log: log_path.clone(), quoted: quoted() });
+                return Err(Error::NotReady { reason: refusal, log: log.quote().await });
             }
         }
+    }
+
+    /// What asks this server whether it takes connections.
+    pub fn probe(&self) -> Probe {
+        Probe::new(self.socket.path(), self.port)
     }
 
     /// Where to connect, as `tokio-postgres` and libpq read it: a database and a role `granary`, without a password.
     pub fn url(&self) -> String {
         // The path holds only characters that need no encoding but the slash, see `place::fits_socket`.
         let host = self.socket.path().to_string_lossy().replace('/', "%2F");
-        format!("postgresql:///{NAME}?host={host}&port={PORT}&user={NAME}")
+        let port = self.port;
+        format!("postgresql:///{NAME}?host={host}&port={port}&user={NAME}")
     }
 
     /// Waits until the server ends by itself, which it does only on a fault or if someone else shuts it down. May be
@@ -230,6 +282,45 @@ impl Postgres {
             Err(_) => Err(Error::StillRunning(self.data.clone())),
         }
     }
+}
+
+/// What the server is told on its command line.
+fn settings(options: &Options) -> Vec<String> {
+    let address = options.network.as_ref().map(|network| network.address.ip().to_string());
+    let mut settings = vec![
+        format!("listen_addresses={}", address.unwrap_or_default()),
+        format!("max_connections={}", options.max_connections),
+    ];
+    let always = [
+        "shared_buffers=64MB",
+        "jit=off",
+        "fsync=on",
+        "synchronous_commit=on",
+        "logging_collector=off",
+        "log_destination=stderr",
+    ];
+    settings.extend(always.map(str::to_owned));
+    if options.log == LogTo::Events {
+        // An event has a time of its own, and its level comes from the severity, which stands first then.
+        settings.push("log_line_prefix=".to_owned());
+        settings.push("log_checkpoints=off".to_owned());
+    }
+    if options.network.is_some() {
+        // A statement that fails may have a password in it.
+        settings.push("log_min_error_statement=panic".to_owned());
+        settings.push("password_encryption=scram-sha-256".to_owned());
+    }
+    settings
+}
+
+/// Takes from the data what the server does not start with: Kubernetes gives all files of a volume to the group of a
+/// pod's `fsGroup`, for reading and writing.
+fn make_private(data: &Path) -> Result<(), Error> {
+    let mode = fs::metadata(data).context("read", data)?.permissions().mode();
+    if mode & TOO_OPEN == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(data, fs::Permissions::from_mode(0o700)).context("change the permissions of", data)
 }
 
 fn lock(dir: &Path) -> Result<File, Error> {
@@ -307,29 +398,4 @@ fn make_socket_folder(home: &Path, run_as: &RunAs) -> Result<Socket, Error> {
     };
     run_as.give(socket.path())?;
     Ok(socket)
-}
-
-/// Opens the log to append to it; the third result is its length.
-fn open_log(dir: &Path) -> Result<(File, PathBuf, u64), Error> {
-    let path = dir.join("postgres.log");
-    if fs::metadata(&path).is_ok_and(|log| log.len() > LONG_LOG) {
-        fs::rename(&path, dir.join("postgres.log.old")).context("put aside", &path)?;
-    }
-    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).context("open", &path)?;
-    let length = log.metadata().context("read", &path)?.len();
-    Ok((log, path, length))
-}
-
-/// The end of what was added to the log.
-fn quote_log(path: &Path, start: u64) -> String {
-    let read = || -> io::Result<Vec<u8>> {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
-        let from = start.max(length.saturating_sub(QUOTED_LOG));
-        let mut bytes = vec![0; usize::try_from(length.saturating_sub(from)).unwrap_or_default()];
-        file.read_exact_at(&mut bytes, from)?;
-        Ok(bytes)
-    };
-    read()
-        .map_or_else(|error| format!("({error})"), |bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
 }

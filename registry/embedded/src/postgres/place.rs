@@ -16,7 +16,7 @@ use super::error::{Context, Error};
 
 /// The longest path of a socket that Linux takes, in bytes (macOS: 103).
 const LONGEST_SOCKET: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
-const SOCKET_NAME: usize = "/.s.PGSQL.5432.lock".len();
+const SOCKET_NAME: usize = "/.s.PGSQL.65535.lock".len();
 /// Names the folder that is used instead.
 const POINTER: &str = "location";
 

@@ -7,35 +7,29 @@ use std::path::Path;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use super::NotReady;
+
 /// Version 3.0 of the protocol.
 const PROTOCOL: i32 = 3 << 16;
 /// The message `Terminate`.
 const TERMINATE: &[u8] = b"X\0\0\0\x04";
 
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    Ready,
-    /// There is a server, but it lets nobody in now; it says why.
-    Refused(String),
-    NoServer,
-}
-
 /// Connects as the role `name` to the database `name`, and hangs up.
-pub(super) async fn ask(socket: &Path, name: &str) -> Answer {
-    connect(socket, name).await.unwrap_or(Answer::NoServer)
+pub(super) async fn ask(socket: &Path, name: &str) -> Result<(), NotReady> {
+    connect(socket, name).await.unwrap_or(Err(NotReady::NoServer))
 }
 
-async fn connect(socket: &Path, name: &str) -> io::Result<Answer> {
+async fn connect(socket: &Path, name: &str) -> io::Result<Result<(), NotReady>> {
     let mut stream = UnixStream::connect(socket).await?;
     stream.write_all(&startup_message(name)?).await?;
     let kind = stream.read_u8().await?;
     if kind == b'R' {
         stream.write_all(TERMINATE).await?;
-        return Ok(Answer::Ready);
+        return Ok(Ok(()));
     }
     let mut rest = Vec::new();
     stream.take(8 << 10).read_to_end(&mut rest).await?;
-    Ok(Answer::Refused(error_message(rest.get(4..).unwrap_or_default())))
+    Ok(Err(NotReady::Refused(error_message(rest.get(4..).unwrap_or_default()))))
 }
 
 fn startup_message(name: &str) -> io::Result<Vec<u8>> {

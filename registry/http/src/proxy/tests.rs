@@ -30,7 +30,7 @@ fn tcp(ip: &str) -> Peer {
 /// `client scheme://host/prefix`.
 fn show(origin: &Origin) -> String {
     let client = origin.client.map_or("-".to_owned(), |ip| ip.to_string());
-    format!("{client} {}", origin.base_url(None))
+    format!("{client} {}", origin.base_url())
 }
 
 fn origin(kind: ProxyHeaders, peer: Peer, pairs: &[(&str, &str)]) -> String {
@@ -221,13 +221,12 @@ fn hosts_and_prefixes() {
 fn base_urls() {
     let origin =
         Origin { client: None, scheme: Scheme::Https, host: Some("h.example".into()), prefix: "/p".into() };
-    assert_eq!(origin.base_url(None), "https://h.example/p");
-    assert_eq!(origin.base_url(Some("https://public.example/x/")), "https://public.example/x");
-    assert_eq!(Origin { host: None, ..origin }.base_url(None), "/p");
+    assert_eq!(origin.base_url(), "https://h.example/p");
+    assert_eq!(Origin { host: None, ..origin }.base_url(), "/p");
     // HTTP/2 has the host in its target.
     let uri = Uri::from_static("http://h2.example:81/x");
     assert_eq!(
-        TrustedProxies::none().origin(tcp("1.1.1.1"), &uri, &HeaderMap::new()).base_url(None),
+        TrustedProxies::none().origin(tcp("1.1.1.1"), &uri, &HeaderMap::new()).base_url(),
         "http://h2.example:81"
     );
 }
@@ -243,7 +242,7 @@ proptest! {
         ];
         for kind in [ProxyHeaders::Either, ProxyHeaders::Forwarded] {
             let origin = proxies(kind).origin(tcp("10.0.0.1"), &Uri::from_static("/"), &headers(&pairs));
-            let url = origin.base_url(None);
+            let url = origin.base_url();
             prop_assert!(url.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":/[].-_~+".contains(&byte)), "{}", url);
             prop_assert!(origin.host.is_none() || url.parse::<Uri>().is_ok(), "{}", url);
             prop_assert!(url.split('/').all(|segment| segment != ".." && segment != ".") && !url.ends_with('/'));

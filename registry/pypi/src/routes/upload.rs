@@ -192,7 +192,7 @@ async fn text(mut field: Field<'_>) -> Result<String, Refusal> {
 }
 
 fn bad_request(error: impl std::error::Error) -> Refusal {
-    Refusal::bad_request(granary_store::report(&error))
+    Refusal::bad_request(granary_core::report(&error))
 }
 
 /// What broke while the form was read: the body underneath, or the form's own grammar.

@@ -359,6 +359,7 @@ impl ObjectStore {
             Some(found) => {
                 return Err(ProvisionError::OwnedByAnother { bucket: bucket.to_owned(), owner: found });
             }
+            None if self.is_emptied(bucket, owner).await.map_err(failed)? => {}
             None => return Ok(Removal::LeftInPlace),
         }
         match self.abort_uploads(bucket, "", None).await {
@@ -372,6 +373,18 @@ impl ObjectStore {
             Err(error) if error.is_not_found() => Ok(Removal::Removed),
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// Whether a removal got as far as the marker, and its process died before the bucket itself: nothing is left in it,
+    /// and its tag still names the owner.
+    async fn is_emptied(&self, bucket: &str, owner: &OwnerId) -> Result<bool, ObjectError> {
+        let tags = match self.bucket_tags(bucket).await {
+            Ok(tags) => tags,
+            Err(ObjectError::Unsupported(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let is_ours = tags.iter().any(|tag| tag.key == OWNER_TAG && tag.value == owner.as_str());
+        Ok(is_ours && self.list_keys(bucket, "").try_next().await?.is_none())
     }
 
     /// Deletes all objects but the marker, or the marker alone.

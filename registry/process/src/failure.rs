@@ -15,7 +15,7 @@ impl Failure {
 
     /// What could not be done, with the whole chain of causes.
     pub fn because(what: &str, cause: &(dyn Error + 'static)) -> Self {
-        Self(format!("{what}: {}", granary_store::report(cause)))
+        Self(format!("{what}: {}", granary_core::report(cause)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Logs and traces.
+//! Logs on standard error, and traces over OTLP.
 
 use std::io::IsTerminal;
 
@@ -17,7 +17,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-use crate::error::{Context, Failure};
+use crate::failure::{Context, Failure};
 
 /// Libraries that report as errors or news what is neither: `s3s` each answer that is not a success. What the
 /// configuration says comes behind and wins.
@@ -68,7 +68,12 @@ impl HttpClient for OtlpClient {
 }
 
 /// Sets up logs on standard error and, where an endpoint is named, traces over OTLP.
-pub fn start(telemetry: &Telemetry, client: Option<reqwest::Client>) -> Result<Tracing, Failure> {
+/// `service` is the name that traces carry.
+pub fn start(
+    service: &'static str,
+    telemetry: &Telemetry,
+    client: Option<reqwest::Client>,
+) -> Result<Tracing, Failure> {
     let filter =
         EnvFilter::try_new(format!("{QUIET},{}", telemetry.log_filter)).context("telemetry.logFilter")?;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
@@ -95,9 +100,9 @@ pub fn start(telemetry: &Telemetry, client: Option<reqwest::Client>) -> Result<T
         .context("telemetry.otlpEndpoint")?;
     let provider = SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
-        .with_resource(Resource::builder().with_service_name("granary").build())
+        .with_resource(Resource::builder().with_service_name(service).build())
         .build();
-    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("granary"));
+    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer(service));
     registry.with(layer).try_init().context("logs were set up twice")?;
     Ok(Tracing { provider: Some(provider) })
 }

@@ -1,0 +1,164 @@
+//! The last step: what was found, in the object's status.
+
+use std::collections::BTreeMap;
+
+use granary_crds::{RegistryObject, RegistryStatus};
+use granary_store::provision::schema_version;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::Patch;
+use kube::{Api, Client};
+use serde_json::json;
+
+use super::validate::ValidatedRegistry;
+use super::{Standing, Step};
+use crate::conditions::{Conditions, Reason};
+use crate::connection::Connection;
+use crate::operator::{key_of, merging};
+
+/// What is known of a registry by now.
+#[derive(Debug)]
+pub(super) struct Found {
+    status: RegistryStatus,
+    pub(super) conditions: Conditions,
+}
+
+/// The conditions that say what exactly holds, beside those that `kubectl wait` knows.
+const PARTS: [&str; 5] = ["DatabaseReady", "ObjectStoreReady", "Migrated", "Available", "Paused"];
+
+impl Found {
+    pub(super) fn new(object: &RegistryObject, now: Timestamp) -> Self {
+        let status = object.status.clone().unwrap_or_default();
+        let conditions = Conditions::new(&status.conditions, object.metadata.generation, now);
+        Self { status, conditions }
+    }
+
+    /// What the spec alone says.
+    pub(super) fn describe(&mut self, valid: &ValidatedRegistry) {
+        self.status.url = Some(valid.entrance.url.clone());
+        self.status.endpoints.clone_from(&valid.entrance.endpoints);
+        self.status.image = Some(valid.image.clone());
+    }
+
+    /// Whether the spec has changed since the last look at it.
+    pub(super) fn is_new(&self, object: &RegistryObject) -> bool {
+        self.status.observed_generation != object.metadata.generation
+    }
+
+    /// The image that the pods should run.
+    pub(super) fn image(&self) -> Option<&String> {
+        self.status.image.as_ref()
+    }
+
+    /// The image's migrations have run.
+    pub(super) fn migrated(&mut self, applied: BTreeMap<String, i64>) {
+        self.status.migrated_image.clone_from(&self.status.image);
+        self.status.migrations = applied;
+        self.conditions.set("Migrated", true, "Migrated", "the schema is up to date");
+    }
+
+    /// The database is one to which migrations have not happened that were remembered.
+    pub(super) fn forget_migrations(&mut self, applied: BTreeMap<String, i64>) {
+        self.status.migrated_image = None;
+        self.status.migrations = applied;
+    }
+
+    /// The passwords of this rotation are in use.
+    pub(super) fn rotated(&mut self, value: Option<String>) {
+        self.status.database_password_rotation = value;
+    }
+
+    /// The rotation that was last carried out.
+    pub(super) fn rotation(&self) -> Option<&String> {
+        self.status.database_password_rotation.as_ref()
+    }
+
+    /// How many channels are served, and by which schema.
+    pub(super) async fn channels(&mut self, connection: &Connection) {
+        match connection.store.served_channels().await {
+            Ok(count) => {
+                connection.take_count(count);
+                self.status.channels = Some(count);
+            }
+            Err(error) => {
+                tracing::warn!(error = granary_core::report(&error), "the channels cannot be counted");
+            }
+        }
+        if let Ok(version) = schema_version(connection.store.database()).await {
+            self.status.schema_version = version.applied;
+        }
+    }
+
+    /// How far the pods are.
+    pub(super) fn deployment(&mut self, deployment: &Deployment) -> Step<()> {
+        let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+        let status = deployment.status.clone().unwrap_or_default();
+        let count = |number: Option<i32>| number.unwrap_or_default();
+        let (ready, updated) = (count(status.ready_replicas), count(status.updated_replicas));
+        self.status.pods = Some(format!("{ready}/{wanted}"));
+        let seen = status.observed_generation >= deployment.metadata.generation;
+        let conditions = status.conditions.unwrap_or_default();
+        let stuck = conditions
+            .iter()
+            .find(|condition| condition.reason.as_deref() == Some("ProgressDeadlineExceeded"));
+        let (holds, reason, standing): (_, _, fn(Reason) -> Standing) =
+            if let (true, Some(stuck)) = (seen, stuck) {
+                let why = stuck.message.clone().unwrap_or_default();
+                (
+                    ready > 0,
+                    Reason::new("PodsFailing", format!("new pods do not become ready: {why}")),
+                    Standing::Stalled,
+                )
+            } else if !seen || updated < wanted || ready < wanted || count(status.replicas) > updated {
+                let message = format!("{ready} of {wanted} pods are ready, {updated} of them new");
+                (ready > 0, Reason::new("RollingOut", message), Standing::Progressing)
+            } else {
+                let message = format!("{ready} of {wanted} pods are ready");
+                self.conditions.set("Available", true, "PodsReady", message);
+                return Ok(());
+            };
+        self.conditions.set("Available", holds, reason.code, reason.message.clone());
+        Err(standing(reason))
+    }
+
+    /// Keeps everything that was known, and where the object stood.
+    pub(super) fn keep(&mut self) -> Standing {
+        let known = self.status.conditions.iter();
+        let of = |type_: &str| known.clone().find(|condition| condition.type_ == type_);
+        match of("Ready") {
+            Some(ready) if ready.status == "True" => Standing::Ready,
+            _ => Standing::Progressing(Reason::new("Paused", "spec.paused is set: nothing is written")),
+        }
+    }
+
+    /// Writes the status, unless it says what is there already. True when the object stands elsewhere than before.
+    pub(super) async fn write(
+        mut self,
+        client: &Client,
+        object: &RegistryObject,
+        standing: &Standing,
+    ) -> Result<bool, kube::Error> {
+        self.conditions.set_standing(standing);
+        for part in PARTS {
+            self.conditions.keep_unless_set(part);
+        }
+        if !object.spec.paused {
+            self.conditions.drop_type("Paused");
+        }
+        let before = object.status.clone().unwrap_or_default();
+        self.status.observed_generation = object.metadata.generation;
+        self.status.conditions = self.conditions.finish();
+        if self.status == before {
+            return Ok(false);
+        }
+        let key = key_of(object);
+        let api: Api<RegistryObject> = Api::namespaced(client.clone(), &key.namespace);
+        let patch = json!({"status": crate::conditions::replacing(&before, &self.status)});
+        api.patch_status(&key.name, &merging(), &Patch::Merge(patch)).await?;
+        let ready = |status: &RegistryStatus| {
+            let found = status.conditions.iter().find(|condition| condition.type_ == "Ready");
+            found.map(|ready| (ready.status.clone(), ready.reason.clone()))
+        };
+        Ok(ready(&before) != ready(&self.status))
+    }
+}

@@ -1,0 +1,10 @@
+//! What provisioning rests on, against a real Postgres and a real S3 server.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod channels;
+mod jobs;
+mod pooler;
+mod removal;
+mod schema;
+mod stats;
+mod support;
