@@ -54,12 +54,13 @@ pub async fn reconcile(operator: &Arc<Operator>, object: &RegistryObject) -> Res
         Ok(()) => Standing::Ready,
         Err(standing) => standing,
     };
+    let look_again = found.look_again.unwrap_or(LOOK_AGAIN);
     let changed = found.write(&operator.client, object, &standing).await?;
     let (action, reason) = match &standing {
         Standing::Ready => {
             operator.recovered(KIND, &key);
             measured.succeeded(operator.clock.now());
-            (Action::requeue(jittered(LOOK_AGAIN)), Reason::new("Ready", "the registry is as its spec says"))
+            (Action::requeue(jittered(look_again)), Reason::new("Ready", "the registry is as its spec says"))
         }
         Standing::Progressing(reason) => {
             operator.recovered(KIND, &key);
@@ -160,6 +161,13 @@ async fn steps(operator: &Arc<Operator>, key: &Key, object: &RegistryObject, fou
     found.channels(&connection).await;
     let rolled_out = found.deployment(&deployment);
     healthy.and(rolled_out)?;
+    if valid.rotation.is_some()
+        && let Some(left) = status::left_to_drain(&deployment, operator.clock.now())
+    {
+        // The pods of before may still be answering, and open further connections for it.
+        found.look_again = Some(left);
+        return Ok(());
+    }
     database::end_rotation(operator, object, &valid, &named, own_store.as_ref()).await
 }
 

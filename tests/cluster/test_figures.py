@@ -1,5 +1,6 @@
 """How fast and how small the operator is. The figures are printed; those that users were promised are asserted."""
 
+import os
 import re
 import statistics
 import time
@@ -16,7 +17,8 @@ from tests.cluster.granary import OPERATOR, Registry, channel
 from tests.cluster.kube import Kube
 from tests.cluster.node.facts import Facts
 
-MANY = 500
+# Another number shows how costs grow, and promises nothing.
+MANY = int(os.environ.get("GRANARY_TEST_CHANNELS", "500"))
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +90,14 @@ def test_a_channel_is_ready_within_two_seconds(big: Registry, record_property):
     assert median < 2
 
 
-def test_five_hundred_channels_at_once(big: Registry, operator: Kube):
+def test_many_channels_at_once(big: Registry, operator: Kube):
     """All of them are ready within 30 s of being applied, in an operator of less than 100 MiB."""
-    names = [f"many-{number:03}" for number in range(MANY)]
+    names = [f"many-{number:04}" for number in range(MANY)]
     began = time.time()
-    big.kube.run("apply", "--server-side", "--filename=-", seconds=300,
+    big.kube.run("apply", "--server-side", "--filename=-", seconds=120 + MANY,
                  input="\n---\n".join(map(granary.compact, (channel(name, big.name) for name in names))))
     applied = time.time()
-    deadline = applied + 120
+    deadline = applied + 120 + MANY / 10
     while True:
         found = {item["metadata"]["name"]: ready_since(item) for item in big.kube.all("pkgch")}
         times = [found.get(name) for name in names]
@@ -106,8 +108,9 @@ def test_five_hundred_channels_at_once(big: Registry, operator: Kube):
     # Times in a status are whole seconds, cut off.
     took, held = max(times) + 1 - applied, memory(operator)
     print(f"\n{MANY} channels: applied in {applied - began:.1f} s, all ready {took:.1f} s later; operator {held:.1f} MiB")
-    assert took <= 30
-    assert held < 100
+    if MANY <= 500:
+        assert took <= 30
+        assert held < 100
 
 
 def test_many_channels_at_rest_cost_no_more_calls_than_few(big: Registry, rest: dict[str, int]):
@@ -125,8 +128,8 @@ def rest() -> dict:
 
 def calls_in_a_minute(registry: Registry) -> int:
     """Transactions of a minute in which nobody asks for anything."""
-    # Statuses may still be written for what was counted last.
-    time.sleep(45)
+    # Statuses may still be written for what was counted last: that is done every 20 s.
+    time.sleep(25)
     before = calls(registry)
     time.sleep(60)
     return calls(registry) - before

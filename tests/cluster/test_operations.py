@@ -130,7 +130,7 @@ def connects(url: str) -> bool:
     return "let in" in done
 
 
-def test_hardly_a_request_fails_while_the_database_passwords_are_rotated(served: Registry, ci: tuple[str, str]):
+def test_no_request_fails_while_the_database_passwords_are_rotated(served: Registry, ci: tuple[str, str]):
     """The annotation of docs/operations.md, under a load that stays what it is; the old passwords are refused afterwards."""
     kube, before = served.kube, data_of(served.kube, "main-database")
     with Load(served, ci, "rotation") as load:
@@ -141,11 +141,10 @@ def test_hardly_a_request_fails_while_the_database_passwords_are_rotated(served:
         load.go_on(200)
     after = data_of(kube, "main-database")
     assert all(before[key] != after[key] for key in ("url", "owner-url", "app-password", "owner-password"))
-    wait_until(lambda: not connects(before["url"]) and not connects(before["owner-url"]), 30, "the old passwords to be refused")
+    wait_until(lambda: not connects(before["url"]) and not connects(before["owner-url"]), 90, "the old passwords to be refused")
     assert connects(after["url"]) and connects(after["owner-url"])
-    # A role has one password: until it is replaced, a pod that opens a further connection is refused, and answers 503.
-    assert len(load.failed) <= load.sent / 100
-    assert all(": 503 " in failure for failure in load.failed), load.failed
+    # Pods take turns with two roles: those of before go on with the other one until they are gone.
+    assert not load.failed
 
 
 @contextmanager

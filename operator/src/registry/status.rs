@@ -1,10 +1,11 @@
 //! The last step: what was found, in the object's status.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use granary_crds::{RegistryObject, RegistryStatus};
 use granary_store::provision::schema_version;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::Patch;
 use kube::{Api, Client};
@@ -21,6 +22,8 @@ use crate::operator::{key_of, merging};
 pub(super) struct Found {
     status: RegistryStatus,
     pub(super) conditions: Conditions,
+    /// When to look again although all is well, where that is sooner than usual.
+    pub(super) look_again: Option<Duration>,
 }
 
 /// The conditions that say what exactly holds, beside those that `kubectl wait` knows.
@@ -30,7 +33,7 @@ impl Found {
     pub(super) fn new(object: &RegistryObject, now: Timestamp) -> Self {
         let status = object.status.clone().unwrap_or_default();
         let conditions = Conditions::new(&status.conditions, object.metadata.generation, now);
-        Self { status, conditions }
+        Self { status, conditions, look_again: None }
     }
 
     /// What the spec alone says.
@@ -160,5 +163,41 @@ impl Found {
             found.map(|ready| (ready.status.clone(), ready.reason.clone()))
         };
         Ok(ready(&before) != ready(&self.status))
+    }
+}
+
+/// How long pods that a rollout has replaced may still be there, if they may: their grace period counts from its end.
+pub(super) fn left_to_drain(deployment: &Deployment, now: Timestamp) -> Option<Duration> {
+    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
+    let progressing = conditions.iter().find(|condition| condition.type_ == "Progressing")?;
+    let pod = deployment.spec.as_ref()?.template.spec.as_ref()?;
+    let grace = SignedDuration::from_secs(pod.termination_grace_period_seconds.unwrap_or(30));
+    let left = grace - now.duration_since(progressing.last_update_time.as_ref()?.0);
+    Duration::try_from(left).ok().filter(|left| !left.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn pods_that_were_replaced_have_their_grace_period() {
+        let deployment: Deployment = serde_json::from_value(json!({
+            "metadata": {"name": "main"},
+            "spec": {
+                "selector": {},
+                "template": {"spec": {"containers": [], "terminationGracePeriodSeconds": 40}},
+            },
+            "status": {"conditions": [
+                {"type": "Progressing", "status": "True", "lastUpdateTime": "2026-01-01T10:00:00Z"},
+            ]},
+        }))
+        .unwrap();
+        let at = |time: &str| left_to_drain(&deployment, time.parse().unwrap());
+        assert_eq!(at("2026-01-01T10:00:10Z"), Some(Duration::from_secs(30)));
+        assert_eq!(at("2026-01-01T10:00:40Z"), None);
+        assert_eq!(left_to_drain(&Deployment::default(), Timestamp::UNIX_EPOCH), None);
     }
 }
