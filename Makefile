@@ -60,4 +60,4 @@ test-clients: setup build
 	$(in_env) -m pytest tests $(PYTEST_ARGS)
 
 setup:
-	@scripts/need.sh compiler postgres pgbouncer python-venv
+	@scripts/need.sh compiler postgres pgbouncer slapd python-venv

@@ -6,6 +6,7 @@
 #   scripts/need.sh compiler       the C compiler and linker that cargo calls
 #   scripts/need.sh wrk nginx      what the benchmark measures with, and a peer in it
 #   scripts/need.sh pgbouncer      the pooler that tests put before Postgres
+#   scripts/need.sh slapd          the directory that tests ask for passwords, and what makes certificates for it
 #   scripts/need.sh cluster        what a Kubernetes node needs of the system that it runs on
 set -eu
 
@@ -25,6 +26,8 @@ has_system() { has "$1" || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ]; }
 package_of() {
     case $1 in
         ip) echo iproute2 ;;
+        # For the image of a client, which has no libraries.
+        busybox) echo busybox-static ;;
         *) echo "$1" ;;
     esac
 }
@@ -36,10 +39,14 @@ for tool in "$@"; do
         python-venv) python3 -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv" ;;
         compiler) has cc || packages="$packages gcc libc6-dev" ;;
         pgbouncer) has_system pgbouncer || packages="$packages pgbouncer" ;;
+        slapd)
+            has_system slapd || packages="$packages slapd"
+            has openssl || packages="$packages openssl"
+            ;;
         wrk) has wrk || packages="$packages wrk" ;;
         nginx) has nginx || [ -x /usr/sbin/nginx ] || packages="$packages nginx-light" ;;
         cluster)
-            for program in containerd runc iptables conntrack ip openssl pgbouncer; do
+            for program in containerd runc iptables conntrack ip openssl pgbouncer busybox; do
                 has_system "$program" || packages="$packages $(package_of "$program")"
             done
             [ -x /usr/lib/cni/bridge ] || packages="$packages containernetworking-plugins"
@@ -72,7 +79,7 @@ if [ ! -e $policy ]; then
     $as_root chmod 755 $policy
 fi
 
-# Postgres and nginx are started by those who use them, never by the system.
+# Postgres, slapd and nginx are started by those who use them, never by the system.
 quiet_services() {
     $as_root mkdir -p /etc/postgresql-common/createcluster.d
     echo "create_main_cluster = false" | $as_root tee /etc/postgresql-common/createcluster.d/granary.conf >/dev/null

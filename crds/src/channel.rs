@@ -187,7 +187,8 @@ pub enum Visibility {
 #[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "kubernetes", schemars(transform = crate::schema::permission_rules))]
 pub struct Permission {
-    /// To whom: `user:NAME`, `group:NAME`, `authenticated` or `anonymous`.
+    /// To whom: `user:NAME`, `group:NAME`, `serviceaccount:NAMESPACE/NAME`, `workload:ISSUER?CLAIM=PATTERN`,
+    /// `authenticated` or `anonymous`.
     #[cfg_attr(feature = "kubernetes", schemars(length(min = 1, max = 500)))]
     pub subjects: Vec<Raw<Subject>>,
     /// What they may: `Reader`, `Publisher`, `Maintainer` or `Owner`, each with all that the one before has.

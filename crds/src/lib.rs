@@ -13,6 +13,7 @@ mod bucket;
 mod channel;
 mod deployment;
 mod file;
+mod identity;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod options;
@@ -43,6 +44,10 @@ pub use file::{
     FileProblem, FileReading, FolderProblem, FolderReading, Located, RegistryFile, read_channels,
     read_folder, read_registry,
 };
+pub use identity::{
+    AuditSpec, AuthenticatorSpec, HttpSpec, IdentitySpec, IssuerSpec, LdapSpec, LoginsSpec, PasswordsSpec,
+    SecretFileSpec, ServiceAccountsSpec, SqlSpec,
+};
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::{crd_yaml, resource_definitions};
 pub use options::{OptionDoc, apply_environment, help_text, options, reference_page};
@@ -58,8 +63,9 @@ pub use secret::{Secret, SecretSource};
 #[cfg(feature = "kubernetes")]
 pub use status::{ChannelStatus, RegistryStatus};
 pub use validate::{
-    Admins, BucketPlan, Cache, ChannelSettings, Database, Encryption, InitialAdmin, Jobs, Limits,
-    ObjectStore, Outbound, PasswordSource, Telemetry, ValidChannel, ValidRegistry, validate_channel,
+    Admins, Authenticator, AuthenticatorSource, BucketPlan, Cache, ChannelSettings, Database, Encryption,
+    Identity, InitialAdmin, Issuer, Jobs, KeySource, Ldap, Limits, Logins, ObjectStore, Outbound,
+    PasswordCost, PasswordSource, Telemetry, ValidChannel, ValidRegistry, validate_channel,
     validate_channel_spec, validate_registry,
 };
 pub use value::{ByteSize, Cidr, HostName, HttpUrl, ListenAddress, Raw, SchemaName, Value, ValueError};

@@ -209,7 +209,8 @@ impl Leaf for LogFormat {
 }
 
 /// Declares a part of the spec: its fields with their defaults, and from the same lines its options. What stands
-/// under `kubernetes` is read by the operator alone: it is part of the spec and no option of the server.
+/// under `kubernetes` is read by the operator alone: it is part of the spec and no option of the server. What stands under
+/// `file` is read by both, but has too many parts for an option.
 macro_rules! settings {
     (
         $(#[$about:meta])+
@@ -221,6 +222,7 @@ macro_rules! settings {
                 pub $field:ident: $type:ty = $default:expr,
             )+
         }
+        $(file { $($file:tt)+ })?
         $(kubernetes { $($kubernetes:tt)+ })?
     ) => {
         $crate::options::settings! {
@@ -232,6 +234,7 @@ macro_rules! settings {
                     $(#[schemars $schemars])?
                     pub $field: $type = $default,
                 )+
+                $($($file)+)?
                 $($($kubernetes)+)?
             }
         }

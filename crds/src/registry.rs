@@ -12,6 +12,7 @@ use crate::deployment::{
     AllowedNamespaces, Autoscaling, CertificateRef, GatewaySpec, IngressSpec, LocalReference, MonitoringSpec,
     NetworkPolicySpec, PodSpec, PullPolicy, SecretKeyRef, StorageSpec, TlsSpec,
 };
+use crate::identity::IdentitySpec;
 use crate::options::settings;
 use crate::secret::Secret;
 use crate::value::{ByteSize, Cidr, HostName, HttpUrl, ListenAddress, Raw, SchemaName};
@@ -73,6 +74,8 @@ settings! {
         pub cache: CacheSpec = CacheSpec::default(),
         /// Who may do everything.
         pub admins: AdminsSpec = AdminsSpec::default(),
+        /// Who people and workloads are.
+        pub identity: IdentitySpec = IdentitySpec::default(),
         /// Logs and traces.
         pub telemetry: TelemetrySpec = TelemetrySpec::default(),
         /// What runs by itself.

@@ -91,7 +91,7 @@ impl CheckedValue for SubjectName {
 // The texts of permissions have no rule of their own: a channel may have so many that asking one for each would cost
 // the API server more than it allows. `permission_rules` asks what it can afford, and the operator the rest.
 impl CheckedValue for Subject {
-    const MAX_LENGTH: usize = SubjectName::MAX_LENGTH + 6;
+    const MAX_LENGTH: usize = 512;
 }
 
 impl CheckedValue for PackagePattern {
@@ -209,8 +209,8 @@ pub(crate) fn permission_rules(schema: &mut Schema) {
         schema,
         &[
             (
-                "self.subjects.all(s, s == 'anonymous' || s == 'authenticated' || (s.startsWith('user:') && size(s) > 5) || (s.startsWith('group:') && size(s) > 6))",
-                "a subject is user:NAME, group:NAME, authenticated or anonymous",
+                "self.subjects.all(s, s == 'anonymous' || s == 'authenticated' || (s.startsWith('user:') && size(s) > 5) || (s.startsWith('group:') && size(s) > 6) || s.startsWith('serviceaccount:') || s.startsWith('workload:'))",
+                "a subject is user:NAME, group:NAME, serviceaccount:NAMESPACE/NAME, workload:ISSUER?CLAIM=PATTERN, authenticated or anonymous",
             ),
             (
                 "self.role != 'Owner' || ((!has(self.packages) || size(self.packages) == 0) && (!has(self.except) || size(self.except) == 0))",

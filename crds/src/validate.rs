@@ -1,11 +1,15 @@
 //! The one validation: a spec as written becomes its typed form, or every problem at once.
 
 mod channel;
+mod identity;
 mod registry;
 
 pub(crate) use channel::is_object_name;
 pub use channel::{
     BucketPlan, ChannelSettings, Encryption, ValidChannel, validate_channel, validate_channel_spec,
+};
+pub use identity::{
+    Authenticator, AuthenticatorSource, Identity, Issuer, KeySource, Ldap, Logins, PasswordCost,
 };
 pub use registry::{
     Admins, Cache, Database, InitialAdmin, Jobs, Limits, ObjectStore, Outbound, PasswordSource, Telemetry,

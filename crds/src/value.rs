@@ -6,7 +6,7 @@ mod quantity;
 use std::fmt;
 use std::marker::PhantomData;
 
-use granary_core::{NameError, PackagePattern, PatternError, Subject, SubjectName};
+use granary_core::{NameError, PackagePattern, PatternError, Subject, SubjectError, SubjectName};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub use network::{Cidr, HostName, HttpUrl, ListenAddress};
@@ -48,8 +48,8 @@ pub enum ValueError {
     #[error("write a schema of its own: public, information_schema and pg_* belong to Postgres")]
     SchemaReserved,
     /// Not a subject.
-    #[error("write user:NAME, group:NAME, authenticated or anonymous")]
-    Subject,
+    #[error(transparent)]
+    Subject(#[from] SubjectError),
     /// Not a name.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -215,13 +215,7 @@ impl Value for Subject {
     const KIND: &'static str = "text";
 
     fn read(text: &str) -> Result<Self, ValueError> {
-        match text.split_once(':') {
-            Some(("user", name)) => Ok(Self::User(name.parse()?)),
-            Some(("group", name)) => Ok(Self::Group(name.parse()?)),
-            None if text == "anonymous" => Ok(Self::Anonymous),
-            None if text == "authenticated" => Ok(Self::Authenticated),
-            _ => Err(ValueError::Subject),
-        }
+        Ok(text.parse()?)
     }
 }
 

@@ -131,6 +131,7 @@ async fn steps(operator: &Arc<Operator>, key: &Key, object: &RegistryObject, fou
         },
         secrets_checksum: named.checksum.clone(),
         has_direct_url: named.direct_url.is_some(),
+        cluster_issuer: named.cluster_issuer.clone(),
     };
     let valid = validate::validate(object, &facts).map_err(|problems| {
         let listed: Vec<String> = problems.iter().map(ToString::to_string).collect();

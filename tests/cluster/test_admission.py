@@ -27,7 +27,7 @@ def both(database: dict | None = None, store: dict | None = None) -> dict:
     return {"database": {**SECRET, **(database or {})}, "objectStore": {**SECRET, **(store or {})}}
 
 
-SUBJECT = "a subject is user:NAME, group:NAME, authenticated or anonymous"
+SUBJECT = "a subject is user:NAME, group:NAME, serviceaccount:NAMESPACE/NAME, workload:ISSUER?CLAIM=PATTERN, authenticated or anonymous"
 NAME = "a channel's name is letters, digits, '.', '_' and '-', and begins with a letter or a digit"
 NOT_SERVED = "proxy, mirror and virtual channels are not served yet; write hosted: {} or leave source out"
 SIZE = "write a size such as 512Mi, 1Gi or 1073741824"

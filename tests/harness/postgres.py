@@ -6,6 +6,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -83,6 +85,20 @@ class Postgres:
         """Runs a statement; its rows, as text."""
         out = self._run("psql", "-h", str(self.folder), "-U", "granary", "-d", DATABASE, "-XqAt", "-F", "\t", "-c", statement)
         return [line.split("\t") for line in out.splitlines()]
+
+    @contextmanager
+    def holding(self, statement: str) -> Iterator[None]:
+        """A transaction that has run this statement, and ends with the `with`: what it locks is locked."""
+        command = [program("psql"), "-h", str(self.folder), "-U", "granary", "-d", DATABASE, "-XqAt", "-v", "ON_ERROR_STOP=1"]
+        session = subprocess.Popen(command, cwd=self.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                   preexec_fn=dies_with_parent, **self.user)
+        session.stdin.write(f"BEGIN;\n{statement};\n\\echo held\n")
+        session.stdin.flush()
+        try:
+            assert session.stdout.readline() == "held\n", statement
+            yield
+        finally:
+            session.communicate("COMMIT;\n", timeout=30)
 
     def drop(self, schema: str) -> None:
         """Forgets a test's schema."""

@@ -36,12 +36,17 @@ fn leaves(path: &str, value: &Json, out: &mut BTreeSet<String>) {
 }
 
 /// What of the spec only the operator reads.
-const FOR_THE_OPERATOR: [&str; 16] = [
+const FOR_THE_OPERATOR: [&str; 20] = [
     "allowedNamespaces",
     "database.provision",
     "gateway",
     "host",
     "image",
+    // Lists of structures have no variable: they stand in the file.
+    "identity.authenticators",
+    "identity.issuers",
+    "identity.secretRef",
+    "identity.serviceAccounts",
     "imagePullSecrets",
     "ingress",
     "monitoring",

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use granary_core::SubjectName;
 
+use super::identity::Identity;
 use crate::bucket::{BucketNaming, BucketNamingError};
 use crate::problem::{Problem, Problems};
 use crate::registry::{
@@ -41,6 +42,8 @@ pub struct ValidRegistry {
     pub backup_retention: Duration,
     /// Who may do everything.
     pub admins: Admins,
+    /// Who people and workloads are.
+    pub identity: Identity,
     /// Logs and traces.
     pub telemetry: Telemetry,
     /// What runs by itself.
@@ -198,6 +201,7 @@ fn registry(problems: &mut Problems, spec: &PackageRegistrySpec) -> Option<Valid
     let cache = cache(problems, &spec.cache);
     let backup_retention = problems.read("spec.backupRetention", &spec.backup_retention);
     let admins = admins(problems, &spec.admins);
+    let identity = super::identity::identity(problems, &spec.identity);
     let telemetry = telemetry(problems, &spec.telemetry);
     let jobs = jobs(problems, &spec.jobs);
     Some(ValidRegistry {
@@ -213,6 +217,7 @@ fn registry(problems: &mut Problems, spec: &PackageRegistrySpec) -> Option<Valid
         cache: cache?,
         backup_retention: backup_retention?,
         admins: admins?,
+        identity: identity?,
         telemetry: telemetry?,
         jobs: jobs?,
     })
@@ -246,7 +251,7 @@ fn secret(
     }
 }
 
-fn at_least_one(problems: &mut Problems, path: &str, number: u32) {
+pub(super) fn at_least_one(problems: &mut Problems, path: &str, number: u32) {
     if number == 0 {
         problems.add(path, "write a number of at least 1");
     }
@@ -353,7 +358,7 @@ fn outbound(problems: &mut Problems, spec: &OutboundSpec) -> Outbound {
 }
 
 /// A span of time that is not zero.
-fn positive(problems: &mut Problems, path: &str, raw: &Raw<Duration>) -> Option<Duration> {
+pub(super) fn positive(problems: &mut Problems, path: &str, raw: &Raw<Duration>) -> Option<Duration> {
     let span = problems.read(path, raw)?;
     if span.is_zero() {
         problems.add(path, "write a span of time that is longer than nothing");

@@ -114,16 +114,6 @@ fn a_schema_is_of_its_own_and_needs_no_quotes() {
 }
 
 #[test]
-fn subjects_are_written_with_their_kind() {
-    assert_eq!(Subject::read("anonymous"), Ok(Subject::Anonymous));
-    assert_eq!(Subject::read("user:ada@example.org"), Ok(Subject::User("ada@example.org".parse().unwrap())));
-    assert_eq!(Subject::read("group:team"), Ok(Subject::Group("team".parse().unwrap())));
-    for bad in ["ada", "user:", "team:x", "Anonymous", "user: ada", ""] {
-        assert!(Subject::read(bad).is_err(), "{bad:?}");
-    }
-}
-
-#[test]
 fn a_raw_value_is_a_text_or_a_number() {
     let raw = |json: &str| serde_json::from_str::<Raw<ByteSize>>(json).map(|raw| raw.text().to_owned());
     assert_eq!(raw("0").unwrap(), "0");

@@ -1,8 +1,8 @@
 //! The first step: reads what a `PackageRegistry` names. Secrets are read by name, and only from its own namespace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use granary_crds::{CertificateRef, ObjectStoreSecretRef, RegistryObject};
+use granary_crds::{CertificateRef, IdentitySpec, ObjectStoreSecretRef, RegistryObject};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
@@ -77,6 +77,8 @@ pub struct Dereferenced {
     pub outbound_ca: Option<String>,
     /// A digest of all that was read and that pods read too.
     pub checksum: String,
+    /// Who signs for the cluster's service accounts, if their tokens are taken and the cluster tells.
+    pub cluster_issuer: Option<ClusterIssuer>,
     /// Whether the cluster knows `HTTPRoute`; only asked when the spec wants one.
     pub gateway_api: bool,
     /// Whether the cluster knows `ServiceMonitor`; only asked when the spec wants one.
@@ -112,6 +114,14 @@ pub async fn dereference(client: &Client, object: &RegistryObject) -> Result<Der
     {
         reader.secret(&named.name, &named.key, "spec.admins.initial.passwordSecretRef").await?;
     }
+    if let Some(secret) = &spec.identity.secret_ref {
+        for key in identity_keys(&spec.identity) {
+            reader.secret(&secret.name, &key, "spec.identity.secretRef").await?;
+        }
+    }
+    if spec.identity.service_accounts.enabled {
+        found.cluster_issuer = cluster_issuer(client).await;
+    }
     if spec.gateway.is_some() || spec.monitoring.service_monitor {
         let groups =
             client.list_api_groups().await.map_err(|error| DereferenceError::Groups(Box::new(error)))?;
@@ -121,6 +131,50 @@ pub async fn dereference(client: &Client, object: &RegistryObject) -> Result<Der
     }
     found.checksum = reader.checksum();
     Ok(found)
+}
+
+/// Who signs for the service accounts of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterIssuer {
+    /// What their tokens name as their issuer.
+    pub url: String,
+    /// The keys, as a JSON Web Key Set (RFC 7517).
+    pub keys: String,
+}
+
+/// Asks the API server who signs for its service accounts. Every service account may ask, unless somebody took that away
+/// (`system:service-account-issuer-discovery`); registries then do without.
+async fn cluster_issuer(client: &Client) -> Option<ClusterIssuer> {
+    let ask = async |path: &str| -> Result<serde_json::Value, kube::Error> {
+        let request = http::Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
+        client.request(request).await
+    };
+    let asked = async {
+        let discovery = ask("/.well-known/openid-configuration").await?;
+        Ok::<_, kube::Error>((discovery, ask("/openid/v1/jwks").await?))
+    };
+    match asked.await {
+        Ok((discovery, keys)) => {
+            Some(ClusterIssuer { url: discovery.get("issuer")?.as_str()?.to_owned(), keys: keys.to_string() })
+        }
+        Err(error) => {
+            let error = granary_core::report(&error);
+            tracing::warn!(error, "who signs for service accounts is not told: their tokens are not taken");
+            None
+        }
+    }
+}
+
+/// The keys of the identity Secret that its sources name, each once.
+pub fn identity_keys(spec: &IdentitySpec) -> BTreeSet<String> {
+    let sources = spec.authenticators.iter().flat_map(|source| {
+        let files = [&source.users, &source.htpasswd].into_iter().flatten().map(|file| Some(&file.key));
+        let sql = source.sql.iter().map(|sql| Some(&sql.url_key));
+        let http = source.http.iter().map(|http| http.token_key.as_ref());
+        let ldap = source.ldap.iter().map(|ldap| ldap.bind_password_key.as_ref());
+        files.chain(sql).chain(http).chain(ldap).flatten()
+    });
+    sources.cloned().collect()
 }
 
 /// Reads Secrets and ConfigMaps of one namespace, each once, and keeps a digest of what was read.

@@ -20,6 +20,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Selector, SelectorExt};
 use serde_json::Value as Json;
 
+use super::dereference::{ClusterIssuer, identity_keys};
 pub use entrance::{Entrance, Route};
 pub use pods::{PATCH_DIRECTIVE, PodPlan};
 pub use storage::{DatabasePlan, OwnStore, StorePlan};
@@ -39,6 +40,8 @@ pub struct Facts {
     pub secrets_checksum: String,
     /// Whether the database's Secret has a connection string past any pooler.
     pub has_direct_url: bool,
+    /// Who signs for the cluster's service accounts, if their tokens are taken.
+    pub cluster_issuer: Option<ClusterIssuer>,
 }
 
 /// What holds where a spec is silent.
@@ -96,6 +99,10 @@ pub struct ValidatedRegistry {
     pub namespaces: AdmittedNamespaces,
     /// The Secret of the first admin's password.
     pub admin_password: Option<SecretKeyRef>,
+    /// The Secret of the identity sources, and the keys of it that they name.
+    pub identity_secret: Option<(String, BTreeSet<String>)>,
+    /// The keys of who signs for the cluster's service accounts, as a JSON Web Key Set.
+    pub cluster_keys: Option<String>,
     /// Certificate authorities to trust beside the system's, but for Postgres.
     pub outbound_ca: Option<CertificateRef>,
     /// The proxy that the pods go through; may hold a password.
@@ -262,6 +269,15 @@ fn read(problems: &mut Problems, object: &RegistryObject, facts: &Facts) -> Opti
     let namespaces = admitted_namespaces(problems, &spec.allowed_namespaces, &namespace);
     let admin_password =
         spec.admins.initial.as_ref().and_then(|initial| storage::initial_admin(problems, initial));
+    if let Some(secret) = &spec.identity.secret_ref {
+        problems.object_name("spec.identity.secretRef.name", &secret.name, "Secret");
+    }
+    if spec.identity.service_accounts.enabled && spec.identity.service_accounts.audience.is_empty() {
+        problems.add(
+            "spec.identity.serviceAccounts.audience",
+            "name the audience of their tokens, such as granary",
+        );
+    }
     if let Some(reference) = &spec.outbound.ca_ref {
         storage::certificates(problems, "spec.outbound.caRef", reference);
     }
@@ -276,6 +292,7 @@ fn read(problems: &mut Problems, object: &RegistryObject, facts: &Facts) -> Opti
             .or(spec.public_url.as_ref().map(Raw::text)),
         ipv6: facts.cluster.ipv6,
         caches: spec.cache.max_size.read() != Ok(ByteSize::new(0)),
+        cluster_issuer: facts.cluster_issuer.as_ref().map(|issuer| issuer.url.as_str()),
     };
     let server_spec = server::server_spec(spec, surroundings);
     // The proxy is checked with the rest, though the pods have it from elsewhere.
@@ -300,6 +317,12 @@ fn read(problems: &mut Problems, object: &RegistryObject, facts: &Facts) -> Opti
         service_monitor,
         namespaces,
         admin_password,
+        identity_secret: spec
+            .identity
+            .secret_ref
+            .as_ref()
+            .map(|secret| (secret.name.clone(), identity_keys(&spec.identity))),
+        cluster_keys: facts.cluster_issuer.as_ref().map(|issuer| issuer.keys.clone()),
         outbound_ca: spec.outbound.ca_ref.clone(),
         https_proxy: spec.outbound.https_proxy.clone(),
         ipv6: facts.cluster.ipv6,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ChannelName, Format, PackagePattern, SubjectName};
+use crate::{ChannelName, Format, PackagePattern, Principal, Subject};
 
 /// What a request does to a package or to a channel. Every route names one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,31 +64,6 @@ impl Role {
     }
 }
 
-/// To whom a grant is given.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", tag = "kind", content = "name")]
-pub enum Subject {
-    /// Everybody, logged in or not.
-    Anonymous,
-    /// Everybody who is logged in.
-    Authenticated,
-    /// One user.
-    User(SubjectName),
-    /// Everybody in a group.
-    Group(SubjectName),
-}
-
-impl Subject {
-    fn covers(&self, principal: &Principal) -> bool {
-        match (self, principal) {
-            (Self::Anonymous, _) | (Self::Authenticated, Principal::User { .. }) => true,
-            (Self::User(name), Principal::User { name: user, .. }) => name == user,
-            (Self::Group(name), Principal::User { groups, .. }) => groups.contains(name),
-            (_, Principal::Anonymous) => false,
-        }
-    }
-}
-
 /// Where a grant came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -133,24 +108,6 @@ impl Grant {
     }
 }
 
-/// Who is asking, as far as the decision needs to know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Principal {
-    /// Nobody in particular.
-    Anonymous,
-    /// Somebody with a name.
-    User {
-        /// The account.
-        name: SubjectName,
-        /// The groups that the account is in.
-        groups: Vec<SubjectName>,
-        /// An admin of the registry may do everything on every channel.
-        admin: bool,
-        /// What the credential is narrowed to, if it is a token.
-        scope: Option<TokenScope>,
-    },
-}
-
 /// What a token narrows its owner's rights to. A token never gives a right that its owner lacks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenScope {
@@ -162,10 +119,41 @@ pub struct TokenScope {
     pub packages: Vec<PackagePattern>,
     /// The highest role that the token carries.
     pub role: Role,
+    /// The scope of the token that made this one: what either of them lacks, both lack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<Box<Self>>,
 }
 
 impl TokenScope {
-    fn admits(&self, format: Format, channel: &ChannelName, action: Action, package: Option<&str>) -> bool {
+    /// The scope of a token that a holder of `maker` makes with this scope: no wider than either.
+    #[must_use]
+    pub fn made_by(self, maker: Option<&Self>) -> Self {
+        Self { within: maker.cloned().map(Box::new), ..self }
+    }
+
+    /// This scope and all that it is within.
+    fn all(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |scope| scope.within.as_deref())
+    }
+
+    /// Whether the scope reaches this far.
+    pub fn admits(
+        &self,
+        format: Format,
+        channel: &ChannelName,
+        action: Action,
+        package: Option<&str>,
+    ) -> bool {
+        self.all().all(|scope| scope.admits_itself(format, channel, action, package))
+    }
+
+    fn admits_itself(
+        &self,
+        format: Format,
+        channel: &ChannelName,
+        action: Action,
+        package: Option<&str>,
+    ) -> bool {
         self.role.includes(action)
             && (action != Action::Administer || self.packages.is_empty())
             && (self.channels.is_empty() || {
@@ -207,13 +195,11 @@ pub fn decide<'a>(
     action: Action,
     package: Option<&str>,
 ) -> Decision<'a> {
-    if let Principal::User { admin, scope, .. } = principal {
-        if scope.as_ref().is_some_and(|scope| !scope.admits(format, channel, action, package)) {
-            return decide(grants, &Principal::Anonymous, format, channel, action, package);
-        }
-        if *admin {
-            return Decision::Allowed(None);
-        }
+    if principal.scope().is_some_and(|scope| !scope.admits(format, channel, action, package)) {
+        return decide(grants, &Principal::Anonymous, format, channel, action, package);
+    }
+    if principal.is_admin() {
+        return Decision::Allowed(None);
     }
     grants
         .iter()
@@ -224,6 +210,53 @@ pub fn decide<'a>(
                 && (action != Action::Administer || grant.covers_all_packages())
         })
         .map_or(Decision::Denied, |grant| Decision::Allowed(Some(grant)))
+}
+
+/// Why a principal may do something, or may not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Explanation<'a> {
+    /// Because they are an admin of the registry.
+    Admin,
+    /// Because of this grant: its place among the channel's, from 0.
+    Granted(usize, &'a Grant),
+    /// Their token does not reach so far, although they themselves may.
+    TokenTooNarrow,
+    /// No grant gives it. These cover who asks, but not this: another package, or a lower role.
+    NoGrant(Vec<(usize, &'a Grant)>),
+}
+
+impl Explanation<'_> {
+    /// Whether they may.
+    pub const fn is_allowed(&self) -> bool {
+        matches!(self, Self::Admin | Self::Granted(..))
+    }
+}
+
+/// The answer of [`decide`] with its reason.
+pub fn explain<'a>(
+    grants: &'a [Grant],
+    principal: &Principal,
+    format: Format,
+    channel: &ChannelName,
+    action: Action,
+    package: Option<&str>,
+) -> Explanation<'a> {
+    match decide(grants, principal, format, channel, action, package) {
+        Decision::Allowed(None) => Explanation::Admin,
+        Decision::Allowed(Some(grant)) => {
+            let place = grants.iter().position(|other| std::ptr::eq(other, grant)).unwrap_or_default();
+            Explanation::Granted(place, grant)
+        }
+        Decision::Denied => {
+            let narrow = principal.scope().is_some();
+            if narrow && decide(grants, &principal.unscoped(), format, channel, action, package).is_allowed()
+            {
+                return Explanation::TokenTooNarrow;
+            }
+            let covers = |grant: &Grant| grant.subjects.iter().any(|subject| subject.covers(principal));
+            Explanation::NoGrant(grants.iter().enumerate().filter(|(_, grant)| covers(grant)).collect())
+        }
+    }
 }
 
 /// The packages of a channel that a principal may read: what a list of packages is filtered by.
@@ -242,8 +275,8 @@ pub struct ReadFilter {
     granted: Vec<(Vec<PackagePattern>, Vec<PackagePattern>)>,
     /// What anybody may read, whatever the scope of a token.
     anonymous: Vec<(Vec<PackagePattern>, Vec<PackagePattern>)>,
-    /// The scope of a token; none: no limit.
-    scope: Vec<PackagePattern>,
+    /// The scopes of a token, each of which has to let a package through; none: no limit.
+    scope: Vec<Vec<PackagePattern>>,
 }
 
 impl ReadFilter {
@@ -253,7 +286,7 @@ impl ReadFilter {
         let covered = |grants: &[(Vec<PackagePattern>, Vec<PackagePattern>)]| {
             grants.iter().any(|(packages, except)| (packages.is_empty() || any(packages)) && !any(except))
         };
-        covered(&self.anonymous) || (covered(&self.granted) && (self.scope.is_empty() || any(&self.scope)))
+        covered(&self.anonymous) || (covered(&self.granted) && self.scope.iter().all(|scope| any(scope)))
     }
 
     /// A text that is the same for filters that let the same packages through by the same rules.
@@ -268,13 +301,11 @@ pub fn readable(grants: &[Grant], principal: &Principal, format: Format, channel
         grants.iter().filter(|grant| grant.subjects.iter().any(|subject| subject.covers(principal))).collect()
     };
     let anonymous = covering(&Principal::Anonymous);
-    let (admin, scope) = match principal {
-        Principal::Anonymous => (false, None),
-        Principal::User { admin, scope, .. } => (*admin, scope.as_ref()),
-    };
+    let (admin, scope) = (principal.is_admin(), principal.scope());
     let admitted = scope.is_none_or(|scope| scope.admits(format, channel, Action::Read, None));
     let granted = if admitted && !admin { covering(principal) } else { Vec::new() };
-    let scope = scope.map(|scope| scope.packages.clone()).unwrap_or_default();
+    let narrowed = scope.into_iter().flat_map(TokenScope::all).map(|scope| scope.packages.clone());
+    let scope: Vec<_> = narrowed.filter(|packages| !packages.is_empty()).collect();
     let all = |grants: &[&Grant]| grants.iter().any(|grant| grant.covers_all_packages());
     if all(&anonymous) || (scope.is_empty() && admitted && (admin || all(&granted))) {
         return Readable::All;

@@ -9,13 +9,15 @@ mod digest;
 mod name;
 mod pattern;
 mod report;
+mod subject;
 
 pub use access::{
-    Action, Decision, Grant, GrantSource, Principal, ReadFilter, Readable, Role, Subject, TokenScope, decide,
-    readable,
+    Action, Decision, Explanation, Grant, GrantSource, ReadFilter, Readable, Role, TokenScope, decide,
+    explain, readable,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use digest::{Blake2b256, DigestError, Digests, Hasher, Md5, Sha256};
 pub use name::{ChannelName, Format, NameError, SubjectName};
 pub use pattern::{PackagePattern, PatternError};
 pub use report::report;
+pub use subject::{CLUSTER_ISSUER, Principal, Subject, SubjectError, Workload, WorkloadSubject};

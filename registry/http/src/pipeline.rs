@@ -13,7 +13,7 @@ use granary_identity::{Caller, Credential, Identity};
 use granary_splice::{Document, Encoding};
 use granary_store::{AuditEntry, Channel, Scope, Store};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::path::Query;
 use crate::proxy::Origin;
@@ -42,6 +42,9 @@ pub struct Services {
     /// How URLs begin, where that does not depend on the request.
     pub public_urls: Arc<PublicUrls>,
 }
+
+/// How long a refusal that tells nothing new waits for its row of the audit.
+const AUDIT_PATIENCE: Duration = Duration::from_millis(250);
 
 /// How clients know the registry by configuration.
 #[derive(Debug, Clone, Default)]
@@ -102,7 +105,8 @@ pub type Shape = fn(&Refusal) -> Response<Body>;
 
 /// The routes of one protocol, each behind the common way.
 pub struct Protocol {
-    format: Format,
+    /// What a `{channel}` in a path is; none where paths name no channels.
+    format: Option<Format>,
     shape: Shape,
     routes: Routes<Arrival>,
 }
@@ -110,7 +114,12 @@ pub struct Protocol {
 impl Protocol {
     /// A protocol without routes.
     pub const fn new(format: Format, shape: Shape) -> Self {
-        Self { format, shape, routes: Routes::new() }
+        Self { format: Some(format), shape, routes: Routes::new() }
+    }
+
+    /// What belongs to no protocol, and whose paths name no channels.
+    pub const fn common(shape: Shape) -> Self {
+        Self { format: None, shape, routes: Routes::new() }
     }
 
     /// Adds a route. `state` is what the protocol's handlers share.
@@ -133,6 +142,7 @@ impl Protocol {
         self.routes = self.routes.route(method, pattern, access, move |arrival: Arrival| {
             let state = Arc::clone(&state);
             async move {
+                let store = arrival.services.store.clone();
                 let again = (freshness == Freshness::WithinASecond).then(|| arrival.without_body());
                 let carries_credentials = !arrival.credentials.is_empty();
                 let mut answer =
@@ -146,7 +156,13 @@ impl Protocol {
                 if let Some(again) = again.filter(|_| refused) {
                     answer = respond(again, format, access, Freshness::Now, state, handler).await;
                 }
-                answer.unwrap_or_else(|refusal| refusal.finish(shape(&refusal)))
+                match answer {
+                    Ok(response) => response,
+                    Err(refusal) => {
+                        audit(&store, &refusal).await;
+                        refusal.finish(shape(&refusal))
+                    }
+                }
             }
         });
         self
@@ -158,9 +174,26 @@ impl Protocol {
     }
 }
 
+/// Has the refusal of somebody whom we know written down, by a task of its own: it is written although the client goes
+/// away, and a database that is slow or away changes nothing for the client.
+async fn audit(store: &Store, refusal: &Refusal) {
+    let Some(entry) = &refusal.denied else { return };
+    let (store, entry) = (store.clone(), entry.clone());
+    let written = tokio::spawn(async move {
+        if let Err(error) = store.refused(&entry).await {
+            let error = granary_core::report(&error);
+            tracing::warn!(error, "the audit lacks a refusal for now: it will be written later");
+        }
+    });
+    // What is hidden must not be told from what is absent by how long its answer takes: only a 403 may wait.
+    if refusal.status == StatusCode::FORBIDDEN {
+        let _ = tokio::time::timeout(AUDIT_PATIENCE, written).await;
+    }
+}
+
 async fn respond<S, H, R>(
     arrival: Arrival,
-    format: Format,
+    format: Option<Format>,
     access: Access,
     freshness: Freshness,
     state: Arc<S>,
@@ -200,21 +233,25 @@ impl Call {
     /// Recognises the caller, finds the channel and checks what the route needs.
     async fn admit(
         arrival: Arrival,
-        format: Format,
+        format: Option<Format>,
         access: Access,
         freshness: Freshness,
     ) -> Result<Self, Refusal> {
         let services = arrival.services.clone();
         // A name that cannot be a channel's is treated as one that is absent.
-        let name = arrival.params.get("channel").map(|name| ChannelName::parse(format, name).ok());
+        let named = format.zip(arrival.params.get("channel"));
+        let name =
+            named.map(|(format, name)| ChannelName::parse(format, name).ok().map(|name| (format, name)));
         let directory = services.store.directory();
         // One question to the database for both scopes, as long as the channel is the one we remember.
         let mut scopes = vec![Scope::REGISTRY];
-        scopes.extend(name.iter().flatten().filter_map(|name| directory.remembered_scope(format, name)));
+        scopes.extend(
+            name.iter().flatten().filter_map(|(format, name)| directory.remembered_scope(*format, name)),
+        );
         refresh(&services.store, &scopes, freshness).await?;
-        let caller = services.identity.authenticate(&arrival.credentials).await?;
+        let caller = services.identity.authenticate(&arrival.credentials, arrival.origin.client).await?;
         let channel = match &name {
-            Some(Some(name)) => directory.find(format, name).await?,
+            Some(Some((format, name))) => directory.find(*format, name).await?,
             _ => None,
         };
         if let Some(channel) = &channel
@@ -227,7 +264,8 @@ impl Call {
             Access::Channel(action) => call.check(action, None)?,
             Access::Authenticated | Access::Admin if call.caller.is_anonymous() => return Err(log_in()),
             Access::Admin if !call.caller.is_admin() => {
-                return Err(Refusal::forbidden("only an admin of the registry may do this"));
+                let refusal = Refusal::forbidden("only an admin of the registry may do this");
+                return Err(call.denied(refusal, Action::Administer, None));
             }
             Access::Open(_) | Access::Authenticated | Access::Admin => {}
         }
@@ -240,7 +278,8 @@ impl Call {
         let before = Arc::clone(self.channel()?);
         let services = &self.arrival.services;
         refresh(&services.store, &[Scope::REGISTRY], Freshness::Now).await?;
-        self.caller = services.identity.authenticate(&self.arrival.credentials).await?;
+        self.caller =
+            services.identity.authenticate(&self.arrival.credentials, self.arrival.origin.client).await?;
         let now = services.store.directory().find(before.format, &before.name).await?;
         self.channel = now.filter(|now| now.scope == before.scope);
         self.check(action, package)
@@ -263,16 +302,22 @@ impl Call {
             return Err(log_in());
         }
         if action == Action::Read || !channel.allows(&self.caller.principal, Action::Read, package) {
-            return Err(hidden(&self.caller));
+            return Err(self.denied(hidden(&self.caller), action, package));
         }
         let what =
             package.map_or_else(|| "this channel".to_owned(), |package| format!("{package} in this channel"));
-        Err(Refusal::forbidden(format!(
+        let refusal = Refusal::forbidden(format!(
             "{} may not {} {what}: ask an owner of {} for a grant",
             self.caller.actor(),
             action.as_str(),
             channel.full_name()
-        )))
+        ));
+        Err(self.denied(refusal, action, package))
+    }
+
+    /// The refusal, to stand in the audit.
+    fn denied(&self, refusal: Refusal, action: Action, package: Option<&str>) -> Refusal {
+        refusal.denying(self.audit_entry(action.as_str(), package, json!({})))
     }
 
     /// For a file or the like whose package nobody knows: where the caller may read every package it is plainly
@@ -310,7 +355,7 @@ impl Call {
     /// What the audit remembers of this call.
     pub fn audit_entry(&self, action: &'static str, package: Option<&str>, detail: Value) -> AuditEntry {
         AuditEntry {
-            actor: self.caller.actor().to_owned(),
+            actor: self.caller.actor().into_owned(),
             credential: self.caller.credential(),
             address: self.arrival.origin.client.map(|address| address.to_string()),
             action,

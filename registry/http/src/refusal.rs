@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use granary_identity::{AuthError, PasswordError};
 use granary_store::objects::{ObjectError, UploadError};
-use granary_store::{AttachError, DbError};
+use granary_store::{AttachError, AuditEntry, DbError};
 use http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 
@@ -28,12 +28,14 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// For the log.
     pub cause: Option<BoxError>,
+    /// For the audit, where somebody whom we know lacks a grant.
+    pub denied: Option<Box<AuditEntry>>,
 }
 
 impl Refusal {
     /// A refusal with this status and message.
     pub fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, message: message.into(), retry_after: None, cause: None }
+        Self { status, message: message.into(), retry_after: None, cause: None, denied: None }
     }
 
     /// 400.
@@ -75,6 +77,12 @@ impl Refusal {
         Self { retry_after: Some(RETRY), cause: Some(cause.into()), ..refusal }
     }
 
+    /// With what the audit is to remember of it.
+    #[must_use]
+    pub fn denying(self, entry: AuditEntry) -> Self {
+        Self { denied: Some(Box::new(AuditEntry { outcome: "refused", ..entry })), ..self }
+    }
+
     /// Writes the cause to the log, and adds the headers that every protocol needs to a response in its own shape.
     pub fn finish(&self, mut response: Response<Body>) -> Response<Body> {
         if let Some(cause) = &self.cause {
@@ -93,7 +101,7 @@ impl Refusal {
         // What is refused or absent now may be there in a moment.
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(pause) = self.retry_after {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(pause.as_secs()));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(pause.as_secs().max(1)));
         }
         response
     }
@@ -140,6 +148,16 @@ impl From<AuthError> for Refusal {
     fn from(error: AuthError) -> Self {
         match error {
             AuthError::Invalid => Self::unauthorized(error.to_string()),
+            AuthError::Signed(cause) if cause.is_unavailable() => {
+                Self::unavailable("the issuer of the token", cause)
+            }
+            AuthError::Signed(_) => Self::unauthorized(granary_core::report(&error)),
+            AuthError::LockedOut { retry_after } => Self {
+                retry_after: Some(retry_after),
+                ..Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string())
+            },
+            AuthError::Authenticator(cause) => Self::unavailable("a source of passwords", cause),
+            AuthError::Account(cause) => Self::internal(cause),
             AuthError::Database(error) => error.into(),
             AuthError::Password(PasswordError::Interrupted) => Self::unavailable("the registry", error),
             AuthError::Password(error) => Self::internal(error),

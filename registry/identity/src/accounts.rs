@@ -1,8 +1,8 @@
 //! Accounts and tokens: making, listing and revoking them.
 
-use granary_core::{SubjectName, TokenScope};
+use granary_core::{SubjectName, TokenScope, Workload};
 use granary_store::{AuditEntry, DbError, Param, PublishTx, Scope, Store};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -28,6 +28,12 @@ pub enum AccountError {
     /// There is no such token.
     #[error("there is no token {0}")]
     UnknownToken(String),
+    /// The account belongs to another source of passwords, or to the registry itself.
+    #[error("the account {0} belongs to another source")]
+    Foreign(SubjectName),
+    /// Tokens may not live so long here.
+    #[error("a token of this registry lives at most {0:#}")]
+    Lifetime(SignedDuration),
 }
 
 /// A new account.
@@ -41,6 +47,26 @@ pub struct NewAccount {
     pub admin: bool,
     /// The groups it is in.
     pub groups: Vec<SubjectName>,
+}
+
+/// A new token, beside its text.
+#[derive(Debug, Clone, Default)]
+pub struct NewToken<'a> {
+    /// What it is for.
+    pub label: &'a str,
+    /// What it is narrowed to.
+    pub scope: Option<TokenScope>,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+    /// The token that made it: when that one is revoked, so is this.
+    pub parent: Option<&'a str>,
+}
+
+/// For whom a token acts.
+#[derive(Debug, Clone, Copy)]
+enum Owner<'a> {
+    Account(&'a SubjectName),
+    Workload(&'a Workload),
 }
 
 /// What is known of a token besides its secret.
@@ -58,6 +84,8 @@ pub struct TokenInfo {
     pub expires_at: Option<Timestamp>,
     /// When it was last presented, to within a minute.
     pub last_used_at: Option<Timestamp>,
+    /// Whose it is; nobody's when it is a workload's.
+    pub account: Option<SubjectName>,
 }
 
 /// Accounts and tokens.
@@ -66,6 +94,7 @@ pub struct Accounts {
     pub(crate) store: Store,
     pub(crate) sql: std::sync::Arc<Statements>,
     pub(crate) passwords: Passwords,
+    pub(crate) max_token_lifetime: Option<SignedDuration>,
 }
 
 pub(crate) fn account_document(name: &str) -> String {
@@ -126,24 +155,55 @@ impl Accounts {
     /// Makes the first admin with its token, both or neither. Fails when there is an account of this name.
     pub async fn make_first_admin(&self, name: &SubjectName, token: &TokenText) -> Result<(), AccountError> {
         let (no_hash, no_groups): (Option<&str>, Vec<&str>) = (None, Vec::new());
-        let (no_scope, no_end): (Option<Value>, Option<Timestamp>) = (None, None);
         let mut tx = self.store.begin().await?;
         if tx.execute(&self.sql.insert_account, &[&name.as_str(), &no_hash, &true, &no_groups]).await? == 0 {
             tx.rollback().await?;
             return Err(AccountError::Exists(name.clone()));
         }
-        let sha256 = token.sha256();
-        let label = "made at the first start";
-        tx.execute(
-            &self.sql.insert_token,
-            &[&token.id(), &name.as_str(), &"api", &sha256.as_bytes().as_slice(), &label, &no_scope, &no_end],
-        )
-        .await?;
+        let new = NewToken { label: "made at the first start", ..NewToken::default() };
+        self.insert_token(&tx, Owner::Account(name), token, &new).await?;
         tx.touch(Scope::REGISTRY, account_document(name.as_str()));
         tx.touch(Scope::REGISTRY, token_document(token.id()));
         audit(&tx, "granary", "create admin", json!({ "account": name.as_str(), "token": token.id() }))
             .await?;
         Ok(tx.commit().await?)
+    }
+
+    /// Sees to it that somebody whom a source of passwords knows has an account, in these groups. Returns whether it is an
+    /// admin's, and nothing where it is disabled.
+    pub(crate) async fn ensure_external(
+        &self,
+        name: &SubjectName,
+        source: &SubjectName,
+        groups: &[SubjectName],
+    ) -> Result<Option<bool>, AccountError> {
+        let groups: Vec<&str> = groups.iter().map(SubjectName::as_str).collect();
+        let mut tx = self.store.begin().await?;
+        let made =
+            tx.execute(&self.sql.insert_external, &[&name.as_str(), &source.as_str(), &groups]).await? == 1;
+        let row = tx.query_opt(&self.sql.account, &[&name.as_str()]).await?;
+        let row = row.ok_or_else(|| AccountError::Unknown(name.clone()))?;
+        let read = |error| AccountError::Database(DbError::Postgres(error));
+        let (admin, disabled): (bool, bool) = (row.try_get(1).map_err(read)?, row.try_get(2).map_err(read)?);
+        let (known, owner): (Vec<&str>, &str) =
+            (row.try_get(3).map_err(read)?, row.try_get(4).map_err(read)?);
+        if owner != source.as_str() {
+            tx.rollback().await?;
+            return Err(AccountError::Foreign(name.clone()));
+        }
+        let moved = known != groups;
+        if moved {
+            tx.execute(&self.sql.set_groups, &[&name.as_str(), &groups]).await?;
+        }
+        if made || moved {
+            tx.touch(Scope::REGISTRY, account_document(name.as_str()));
+            let detail = json!({ "account": name.as_str(), "groups": groups });
+            audit(&tx, source.as_str(), if made { "create account" } else { "set groups" }, detail).await?;
+            tx.commit().await?;
+        } else {
+            tx.rollback().await?;
+        }
+        Ok((!disabled).then_some(admin))
     }
 
     /// Gives an account another password, which every pod asks for from its next request on.
@@ -193,81 +253,140 @@ impl Accounts {
         Ok(self.store.database().query_opt(&self.sql.any_admin, &[]).await?.is_some())
     }
 
+    /// Whether an account is an admin's, and the groups that it is in; nothing when there is none of this name.
+    pub async fn standing(
+        &self,
+        account: &SubjectName,
+    ) -> Result<Option<(bool, Vec<SubjectName>)>, AccountError> {
+        let row = self.store.database().query_opt(&self.sql.account, &[&account.as_str()]).await?;
+        let Some(row) = row else { return Ok(None) };
+        let admin = row.try_get(1).map_err(DbError::from)?;
+        let groups: Vec<&str> = row.try_get(3).map_err(DbError::from)?;
+        Ok(Some((admin, groups.into_iter().map(read_name).collect::<Result<_, _>>()?)))
+    }
+
     /// Gives an account a new token; its text is shown once and cannot be had again.
     pub async fn add_token(
         &self,
         by: &str,
         account: &SubjectName,
         token: &TokenText,
-        label: &str,
-        scope: Option<&TokenScope>,
-        expires_at: Option<Timestamp>,
+        new: &NewToken<'_>,
     ) -> Result<(), AccountError> {
-        self.insert_token(by, account, token, "api", label, scope, expires_at).await
+        self.check_lifetime(new)?;
+        self.make_token(by, Owner::Account(account), token, new).await
+    }
+
+    /// Gives a workload a token. It acts for the workload with the claims that it has now.
+    pub async fn add_workload_token(
+        &self,
+        by: &str,
+        workload: &Workload,
+        token: &TokenText,
+        new: &NewToken<'_>,
+    ) -> Result<(), AccountError> {
+        self.check_lifetime(new)?;
+        self.make_token(by, Owner::Workload(workload), token, new).await
     }
 
     /// Sees to it that this very token exists: for a token that was chosen before the server started.
     pub async fn ensure_token(&self, account: &SubjectName, token: &TokenText) -> Result<(), AccountError> {
-        self.insert_token("config", account, token, "api", "from a file", None, None).await
+        let new = NewToken { label: "from a file", ..NewToken::default() };
+        self.make_token("config", Owner::Account(account), token, &new).await
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one row of a table")]
-    async fn insert_token(
+    fn check_lifetime(&self, new: &NewToken<'_>) -> Result<(), AccountError> {
+        let Some(most) = self.max_token_lifetime else { return Ok(()) };
+        let end = self.store.clock().now() + most;
+        if new.expires_at.is_some_and(|expires_at| expires_at <= end) {
+            Ok(())
+        } else {
+            Err(AccountError::Lifetime(most))
+        }
+    }
+
+    async fn make_token(
         &self,
         by: &str,
-        account: &SubjectName,
+        owner: Owner<'_>,
         token: &TokenText,
-        kind: &str,
-        label: &str,
-        scope: Option<&TokenScope>,
-        expires_at: Option<Timestamp>,
+        new: &NewToken<'_>,
     ) -> Result<(), AccountError> {
-        let scope: Option<Value> = scope
-            .map(serde_json::to_value)
-            .transpose()
-            .map_err(|error| DbError::decode("token scope", error))?;
         let mut tx = self.store.begin().await?;
-        if tx.query_opt(&self.sql.account, &[&account.as_str()]).await?.is_none() {
+        if let Owner::Account(account) = owner
+            && tx.query_opt(&self.sql.account, &[&account.as_str()]).await?.is_none()
+        {
             tx.rollback().await?;
             return Err(AccountError::Unknown(account.clone()));
         }
-        let sha256 = token.sha256();
-        let inserted = tx
-            .execute(
-                &self.sql.insert_token,
-                &[
-                    &token.id(),
-                    &account.as_str(),
-                    &kind,
-                    &sha256.as_bytes().as_slice(),
-                    &label,
-                    &scope,
-                    &expires_at,
-                ],
-            )
-            .await?;
-        if inserted == 0 {
+        if self.insert_token(&tx, owner, token, new).await? == 0 {
             return Ok(tx.rollback().await?);
         }
         tx.touch(Scope::REGISTRY, token_document(token.id()));
-        audit(
-            &tx,
-            by,
-            "create token",
-            json!({ "account": account.as_str(), "token": token.id(), "scope": scope }),
-        )
-        .await?;
+        let whose = match owner {
+            Owner::Account(account) => account.to_string(),
+            Owner::Workload(workload) => workload.to_string(),
+        };
+        let detail = json!({
+            "account": whose,
+            "token": token.id(),
+            "scope": new.scope,
+            "expiresAt": new.expires_at,
+            "madeBy": new.parent,
+        });
+        audit(&tx, by, "create token", detail).await?;
         Ok(tx.commit().await?)
     }
 
-    /// Ends a token, on all pods before their next request.
+    async fn insert_token(
+        &self,
+        tx: &PublishTx,
+        owner: Owner<'_>,
+        token: &TokenText,
+        new: &NewToken<'_>,
+    ) -> Result<u64, DbError> {
+        let encode = |error| DbError::decode("token", error);
+        let scope = new.scope.as_ref().map(serde_json::to_value).transpose().map_err(encode)?;
+        let (account, workload) = match owner {
+            Owner::Account(account) => (Some(account.as_str()), None),
+            Owner::Workload(workload) => (None, Some(serde_json::to_value(workload).map_err(encode)?)),
+        };
+        let sha256 = token.sha256();
+        tx.execute(
+            &self.sql.insert_token,
+            &[
+                &token.id(),
+                &account,
+                &workload,
+                &"api",
+                &sha256.as_bytes().as_slice(),
+                &new.label,
+                &scope,
+                &new.expires_at,
+                &new.parent,
+            ],
+        )
+        .await
+    }
+
+    /// What is known of one token.
+    pub async fn token(&self, id: &str) -> Result<TokenInfo, AccountError> {
+        let row = self.store.database().query_opt(&self.sql.token_info, &[&id]).await?;
+        let row = row.ok_or_else(|| AccountError::UnknownToken(id.to_owned()))?;
+        Ok(read_token(&row)?)
+    }
+
+    /// Ends a token and all that were made by it, on all pods before their next request.
     pub async fn revoke_token(&self, by: &str, id: &str) -> Result<(), AccountError> {
         let mut tx = self.store.begin().await?;
-        if tx.query_opt(&self.sql.delete_token, &[&id]).await?.is_none() {
+        let ended = tx.query(&self.sql.delete_token, &[&id]).await?;
+        if ended.is_empty() {
             tx.rollback().await?;
             return Err(AccountError::UnknownToken(id.to_owned()));
         }
-        tx.touch(Scope::REGISTRY, token_document(id));
+        for row in &ended {
+            tx.touch(Scope::REGISTRY, token_document(row.try_get(0).map_err(DbError::from)?));
+        }
         audit(&tx, by, "revoke token", json!({ "token": id })).await?;
         Ok(tx.commit().await?)
     }
@@ -275,22 +394,25 @@ impl Accounts {
     /// The tokens of an account.
     pub async fn tokens_of(&self, account: &SubjectName) -> Result<Vec<TokenInfo>, AccountError> {
         let rows = self.store.database().query(&self.sql.tokens_of, &[&account.as_str()]).await?;
-        let read = |row: &tokio_postgres::Row| -> Result<TokenInfo, DbError> {
-            let scope: Option<Value> = row.try_get(3)?;
-            Ok(TokenInfo {
-                id: row.try_get(0)?,
-                label: row.try_get(2)?,
-                scope: scope
-                    .map(serde_json::from_value)
-                    .transpose()
-                    .map_err(|error| DbError::decode("token scope", error))?,
-                created_at: row.try_get(4)?,
-                expires_at: row.try_get(5)?,
-                last_used_at: row.try_get(6)?,
-            })
-        };
-        Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+        Ok(rows.iter().map(read_token).collect::<Result<_, _>>()?)
     }
+}
+
+fn read_token(row: &tokio_postgres::Row) -> Result<TokenInfo, DbError> {
+    let scope: Option<Value> = row.try_get(2)?;
+    let account: Option<&str> = row.try_get(6)?;
+    Ok(TokenInfo {
+        id: row.try_get(0)?,
+        label: row.try_get(1)?,
+        scope: scope
+            .map(serde_json::from_value)
+            .transpose()
+            .map_err(|error| DbError::decode("token scope", error))?,
+        created_at: row.try_get(3)?,
+        expires_at: row.try_get(4)?,
+        last_used_at: row.try_get(5)?,
+        account: account.map(read_name).transpose()?,
+    })
 }
 
 async fn audit(tx: &PublishTx, by: &str, action: &'static str, detail: Value) -> Result<(), DbError> {
@@ -306,4 +428,9 @@ async fn audit(tx: &PublishTx, by: &str, action: &'static str, detail: Value) ->
         request_id: None,
     })
     .await
+}
+
+/// An account's name as the database has it.
+pub(crate) fn read_name(text: &str) -> Result<SubjectName, DbError> {
+    text.parse().map_err(|error: granary_core::NameError| DbError::decode("account name", error))
 }

@@ -1,5 +1,6 @@
 //! Who sends a request, once a credential has been checked.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use granary_core::{Principal, SubjectName};
@@ -15,6 +16,8 @@ pub enum Recognition {
     Token(Arc<str>),
     /// A browser session with this public id.
     Session(Arc<str>),
+    /// A token that an issuer signed for a workload, with its `jti` where it has one.
+    Signed(Option<Arc<str>>),
 }
 
 /// Who sends a request, and by what we know.
@@ -38,14 +41,18 @@ impl Caller {
     /// The account, if there is one.
     pub fn account(&self) -> Option<&SubjectName> {
         match &self.principal {
-            Principal::Anonymous => None,
+            Principal::Anonymous | Principal::Workload { .. } => None,
             Principal::User { name, .. } => Some(name),
         }
     }
 
-    /// The account's name, or `anonymous`: for logs and the audit.
-    pub fn actor(&self) -> &str {
-        self.account().map_or("anonymous", SubjectName::as_str)
+    /// The account's name, a workload's issuer and subject, or `anonymous`: for logs and the audit.
+    pub fn actor(&self) -> Cow<'_, str> {
+        match &self.principal {
+            Principal::Anonymous => Cow::Borrowed("anonymous"),
+            Principal::User { name, .. } => Cow::Borrowed(name.as_str()),
+            Principal::Workload { workload, .. } => Cow::Owned(workload.to_string()),
+        }
     }
 
     /// An admin whose credential is not narrowed.
@@ -60,6 +67,8 @@ impl Caller {
             Recognition::Password => "password".to_owned(),
             Recognition::Token(id) => format!("token {id}"),
             Recognition::Session(id) => format!("session {id}"),
+            Recognition::Signed(Some(id)) => format!("signed token {id}"),
+            Recognition::Signed(None) => "signed token".to_owned(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash};
 use argon2::{Algorithm, Argon2, Params, Version};
+use granary_crds::PasswordCost;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
 
@@ -29,34 +30,50 @@ pub enum PasswordError {
 pub struct Passwords {
     /// Each hash takes 19 MiB for some 20 ms: so many at a time, the rest wait.
     running: Arc<Semaphore>,
+    params: Params,
+    /// What a password is checked against when there is no account: an unknown name takes as long as a wrong word.
+    nobody: Arc<str>,
 }
 
-/// What a password is checked against when there is no account: an unknown name takes as long as a wrong word.
-const NOBODY: &str =
+/// The salt of nobody's hash.
+const NOBODY: &[u8] = b"nobody-nobody-no";
+/// Nobody's hash at the usual cost.
+const NOBODYS_HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5LW5vYm9keQ$4kHtoZnkCbUAFvKHmD0nTHyGBFRjJVHhYTiLjcYcFvA";
 
 impl Default for Passwords {
+    /// The smallest of the settings that OWASP recommends: 19 MiB, two passes, one lane.
     fn default() -> Self {
-        Self { running: Arc::new(Semaphore::new(2)) }
+        Self { running: Arc::new(Semaphore::new(2)), params: Params::DEFAULT, nobody: NOBODYS_HASH.into() }
     }
 }
 
-/// Argon2id with 19 MiB, two passes, one lane: the smallest of the settings that OWASP recommends.
-fn hasher() -> Result<Argon2<'static>, PasswordError> {
-    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(19_456, 2, 1, None)?))
+impl Passwords {
+    /// Hashes at this cost from now on. Hashes that exist carry their own.
+    pub fn new(cost: PasswordCost) -> Result<Self, PasswordError> {
+        let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, None)?;
+        let nobody = hasher(&params).hash_password_with_salt(b"nobody", NOBODY)?.to_string().into();
+        Ok(Self { params, nobody, ..Self::default() })
+    }
+}
+
+fn hasher(params: &Params) -> Argon2<'static> {
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone())
 }
 
 impl Passwords {
     /// The hash of a password, in PHC form.
     pub async fn hash(&self, password: SecretString) -> Result<String, PasswordError> {
-        self.run(move || Ok(hasher()?.hash_password(password.expose_secret().as_bytes())?.to_string())).await
+        let hasher = hasher(&self.params);
+        self.run(move || Ok(hasher.hash_password(password.expose_secret().as_bytes())?.to_string())).await
     }
 
     /// Whether the password fits the hash; takes as long when there is no hash.
     pub async fn verify(&self, password: SecretString, hash: Option<String>) -> Result<bool, PasswordError> {
+        let nobody = Arc::clone(&self.nobody);
         self.run(move || {
             let known = hash.is_some();
-            let hash = hash.unwrap_or_else(|| NOBODY.to_owned());
+            let hash = hash.unwrap_or_else(|| nobody.to_string());
             let parsed = PasswordHash::new(&hash)?;
             // The hash carries its own parameters.
             let fits =
@@ -72,7 +89,8 @@ impl Passwords {
         Ok(())
     }
 
-    async fn run<T: Send + 'static>(
+    /// Runs work that takes a processor for long, after its turn has come.
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, PasswordError> {
@@ -94,9 +112,13 @@ mod tests {
 
     use super::*;
 
+    fn passwords() -> Passwords {
+        Passwords::new(PasswordCost { memory_kib: 19_456, passes: 2, lanes: 1 }).unwrap()
+    }
+
     #[tokio::test]
     async fn a_password_fits_its_own_hash_only() {
-        let passwords = Passwords::default();
+        let passwords = passwords();
         let hash = passwords.hash("correct horse".into()).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
         assert!(passwords.verify("correct horse".into(), Some(hash.clone())).await.unwrap());
@@ -105,6 +127,6 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_has_no_password() {
-        assert!(!Passwords::default().verify("anything".into(), None).await.unwrap());
+        assert!(!passwords().verify("anything".into(), None).await.unwrap());
     }
 }

@@ -3,22 +3,33 @@
 //! The caller of [`Identity::authenticate`] has refreshed [`Scope::REGISTRY`] for the request: a token revoked
 //! or a password changed before that moment no longer counts, on any pod.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+mod check;
+mod mint;
 
-use granary_core::{Clock, Principal, Sha256, SubjectName, TokenScope};
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use granary_core::{Clock, Sha256, SubjectName};
+use granary_crds::Logins;
 use granary_store::{Database, DbError, Revisions, Scope, Stamp, Store};
 use jiff::{SignedDuration, Timestamp};
 use moka::sync::Cache;
 use rand::RngExt;
 use secrecy::ExposeSecret;
 
-use crate::accounts::{Accounts, account_document, token_document};
-use crate::caller::{Caller, Recognition};
+use crate::accounts::{AccountError, Accounts};
+use crate::attempts::{AttemptError, Attempts};
+use crate::authenticators::{AuthenticatorError, Authenticators};
+use crate::caller::Caller;
 use crate::credential::Credential;
 use crate::password::{PasswordError, Passwords};
 use crate::sql::Statements;
-use crate::token::{TOKEN_PREFIX, TokenText};
+use crate::token::TOKEN_PREFIX;
+use crate::workloads::{Verified, WorkloadError, Workloads};
+
+pub use mint::{MintError, Minted};
 
 /// How many credentials are remembered.
 const REMEMBERED: u64 = 20_000;
@@ -29,12 +40,53 @@ pub enum AuthError {
     /// The credential is wrong, has expired or belongs to a disabled account: one answer for all of these.
     #[error("the user name, password or token is not valid")]
     Invalid,
+    /// The token of a workload is not good. What is wrong with it is told: whoever holds it can read it.
+    #[error("the token is not valid")]
+    Signed(#[source] WorkloadError),
+    /// There were too many wrong credentials before this one.
+    #[error("too many wrong passwords or tokens; wait before you try again")]
+    LockedOut {
+        /// For how long.
+        retry_after: Duration,
+    },
+    /// A source of passwords cannot be asked.
+    #[error("a source of passwords cannot be asked")]
+    Authenticator(#[from] AuthenticatorError),
+    /// The account could not be written down.
+    #[error("the account")]
+    Account(#[source] AccountError),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
     /// A password could not be checked.
     #[error(transparent)]
     Password(#[from] PasswordError),
+}
+
+impl From<AttemptError> for AuthError {
+    fn from(error: AttemptError) -> Self {
+        match error {
+            AttemptError::LockedOut { retry_after } => Self::LockedOut { retry_after },
+            AttemptError::Database(error) => Self::Database(error),
+        }
+    }
+}
+
+/// Whom an identity service asks, beside its own tables.
+#[derive(Debug)]
+pub struct Sources {
+    /// Accounts that are admins whatever their rows say.
+    pub admins: HashSet<SubjectName>,
+    /// How passwords are hashed.
+    pub passwords: Passwords,
+    /// Who knows the passwords of others than the registry's own accounts.
+    pub authenticators: Authenticators,
+    /// Who signs for workloads.
+    pub workloads: Workloads,
+    /// How many wrong credentials are borne.
+    pub logins: Logins,
+    /// The most that a token's lifetime may be.
+    pub max_token_lifetime: Option<SignedDuration>,
 }
 
 /// A credential that was good, and for how long it is.
@@ -46,12 +98,17 @@ struct Remembered {
     depends_on: Vec<(Arc<str>, Option<Stamp>)>,
     /// The token to note as used.
     token: Option<Arc<str>>,
+    /// What an issuer signed, whose keys may change.
+    signed: Option<Verified>,
 }
 
 /// Recognises callers.
 #[derive(Debug, Clone)]
 pub struct Identity {
     accounts: Accounts,
+    authenticators: Authenticators,
+    workloads: Workloads,
+    attempts: Attempts,
     revisions: Revisions,
     clock: Arc<dyn Clock>,
     remembered: Cache<Sha256, Arc<Remembered>>,
@@ -62,16 +119,24 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// An identity service over the registry's accounts; `admins` are admins whatever their rows say.
-    pub fn new(store: &Store, admins: impl IntoIterator<Item = SubjectName>) -> Self {
+    /// An identity service over the registry's accounts and other sources.
+    pub fn new(store: &Store, sources: Sources) -> Self {
         let sql = Arc::new(Statements::new(store.database().schema()));
         Self {
-            accounts: Accounts { store: store.clone(), sql, passwords: Passwords::default() },
+            accounts: Accounts {
+                store: store.clone(),
+                sql,
+                passwords: sources.passwords,
+                max_token_lifetime: sources.max_token_lifetime,
+            },
+            authenticators: sources.authenticators,
+            workloads: sources.workloads,
+            attempts: Attempts::new(store, sources.logins),
             revisions: store.revisions().clone(),
             clock: Arc::clone(store.clock()),
             remembered: Cache::new(REMEMBERED),
             pepper: rand::rng().random(),
-            admins: Arc::new(admins.into_iter().collect()),
+            admins: Arc::new(sources.admins),
             used: Arc::default(),
         }
     }
@@ -81,26 +146,63 @@ impl Identity {
         &self.accounts
     }
 
-    /// Recognises the caller by the first of these credentials; with none, nobody in particular.
-    pub async fn authenticate(&self, credentials: &[Credential]) -> Result<Arc<Caller>, AuthError> {
+    /// Who signs for workloads.
+    pub fn workloads(&self) -> &Workloads {
+        &self.workloads
+    }
+
+    /// Recognises the caller by the first of these credentials; with none, nobody in particular. `address` is where the
+    /// request comes from, as far as that is known.
+    pub async fn authenticate(
+        &self,
+        credentials: &[Credential],
+        address: Option<IpAddr>,
+    ) -> Result<Arc<Caller>, AuthError> {
         let Some(credential) = credentials.first() else { return Ok(Arc::new(Caller::ANONYMOUS)) };
         let key = self.cache_key(credential);
         if let Some(caller) = self.recall(&key) {
             return Ok(caller);
         }
-        let checked = Arc::new(match credential {
-            Credential::Token(text) | Credential::Session(text) => {
-                self.check_token(text.expose_secret()).await?
+        let user = match credential {
+            Credential::Basic { user, password } if !is_token(password.expose_secret()) => {
+                Some(user.as_str())
             }
-            Credential::Basic { password, .. } if password.expose_secret().starts_with(TOKEN_PREFIX) => {
-                self.check_token(password.expose_secret()).await?
+            _ => None,
+        };
+        self.attempts.admit(user, address).await?;
+        let checked = match self.check(credential).await {
+            Ok(checked) => Arc::new(checked),
+            Err(error) => {
+                if matches!(error, AuthError::Invalid | AuthError::Signed(_)) {
+                    self.attempts.failed(user, address).await?;
+                }
+                return Err(error);
             }
-            Credential::Basic { user, password } => self.check_password(user, password.clone()).await?,
-        });
+        };
+        if let Some(user) = user {
+            self.attempts.succeeded(user, address).await?;
+        }
         self.note_use(&checked);
         let caller = Arc::clone(&checked.caller);
         self.remembered.insert(key, checked);
         Ok(caller)
+    }
+
+    async fn check(&self, credential: &Credential) -> Result<Remembered, AuthError> {
+        let (Credential::Token(secret)
+        | Credential::Session(secret)
+        | Credential::Basic { password: secret, .. }) = credential;
+        let text = secret.expose_secret();
+        match credential {
+            // pip and conan can only send a token as a password.
+            Credential::Token(_) | Credential::Basic { .. } if Workloads::looks_like_token(text) => {
+                self.check_signed(text).await
+            }
+            Credential::Basic { user, password } if !is_token(text) => {
+                self.check_password(user, password.clone()).await
+            }
+            _ => self.check_token(text).await,
+        }
     }
 
     fn cache_key(&self, credential: &Credential) -> Sha256 {
@@ -124,7 +226,8 @@ impl Identity {
             .iter()
             .all(|(document, stamp)| self.revisions.stamp(Scope::REGISTRY, document) == *stamp);
         let alive = remembered.expires_at.is_none_or(|end| end > self.clock.now());
-        if unchanged && alive {
+        let trusted = remembered.signed.as_ref().is_none_or(|signed| self.workloads.still_trusts(signed));
+        if unchanged && alive && trusted {
             self.note_use(&remembered);
             Some(Arc::clone(&remembered.caller))
         } else {
@@ -136,79 +239,6 @@ impl Identity {
     fn stamped(&self, document: String) -> (Arc<str>, Option<Stamp>) {
         let stamp = self.revisions.stamp(Scope::REGISTRY, &document);
         (document.into(), stamp)
-    }
-
-    async fn check_token(&self, text: &str) -> Result<Remembered, AuthError> {
-        let token: TokenText = text.parse().map_err(|_| AuthError::Invalid)?;
-        // Stamps first: a change that comes after them makes what follows stale, never wrongly fresh.
-        let own = self.stamped(token_document(token.id()));
-        let row = self.database().query_opt(&self.accounts.sql.token, &[&token.id()]).await?;
-        let row = row.ok_or(AuthError::Invalid)?;
-        let stored: &[u8] = row.try_get(2).map_err(DbError::from)?;
-        let name: SubjectName = read_name(row.try_get(0).map_err(DbError::from)?)?;
-        let account = self.stamped(account_document(name.as_str()));
-        // The account was read before its stamp: read it again, now that a later change would be noticed.
-        let row = match self.database().query_opt(&self.accounts.sql.token, &[&token.id()]).await? {
-            Some(row) if equal(stored, token.sha256().as_bytes()) => row,
-            _ => return Err(AuthError::Invalid),
-        };
-        let read = |error| AuthError::Database(DbError::Postgres(error));
-        let kind: &str = row.try_get(1).map_err(read)?;
-        let scope: Option<serde_json::Value> = row.try_get(3).map_err(read)?;
-        let expires_at: Option<Timestamp> = row.try_get(4).map_err(read)?;
-        let (admin, disabled): (bool, bool) = (row.try_get(5).map_err(read)?, row.try_get(6).map_err(read)?);
-        if disabled || expires_at.is_some_and(|end| end <= self.clock.now()) {
-            return Err(AuthError::Invalid);
-        }
-        let scope: Option<TokenScope> = scope
-            .map(serde_json::from_value)
-            .transpose()
-            .map_err(|error| DbError::decode("token scope", error))?;
-        let groups = read_names(row.try_get(7).map_err(read)?)?;
-        let id: Arc<str> = token.id().into();
-        let recognition = match kind {
-            "session" => Recognition::Session(Arc::clone(&id)),
-            _ => Recognition::Token(Arc::clone(&id)),
-        };
-        let admin = admin || self.admins.contains(&name);
-        let caller = Caller { principal: Principal::User { name, groups, admin, scope }, recognition };
-        Ok(Remembered {
-            caller: Arc::new(caller),
-            expires_at,
-            depends_on: vec![own, account],
-            token: Some(id),
-        })
-    }
-
-    async fn check_password(
-        &self,
-        user: &str,
-        password: secrecy::SecretString,
-    ) -> Result<Remembered, AuthError> {
-        let name: Option<SubjectName> = user.parse().ok();
-        let document = self.stamped(account_document(user));
-        let row = match &name {
-            Some(name) => self.database().query_opt(&self.accounts.sql.account, &[&name.as_str()]).await?,
-            None => None,
-        };
-        let read = |error| AuthError::Database(DbError::Postgres(error));
-        let hash: Option<String> = match &row {
-            Some(row) => row.try_get(0).map_err(read)?,
-            None => None,
-        };
-        let fits = self.accounts.passwords.verify(password, hash).await?;
-        let (Some(name), Some(row), true) = (name, row, fits) else { return Err(AuthError::Invalid) };
-        let (admin, disabled): (bool, bool) = (row.try_get(1).map_err(read)?, row.try_get(2).map_err(read)?);
-        if disabled {
-            return Err(AuthError::Invalid);
-        }
-        let groups = read_names(row.try_get(3).map_err(read)?)?;
-        let admin = admin || self.admins.contains(&name);
-        let caller = Caller {
-            principal: Principal::User { name, groups, admin, scope: None },
-            recognition: Recognition::Password,
-        };
-        Ok(Remembered { caller: Arc::new(caller), expires_at: None, depends_on: vec![document], token: None })
     }
 
     fn database(&self) -> &Database {
@@ -245,23 +275,15 @@ impl Identity {
         written.map(drop)
     }
 
-    /// Removes tokens that ended more than a day ago.
-    pub async fn prune_tokens(&self) -> Result<u64, DbError> {
+    /// Removes what has ended: tokens that did so more than a day ago, lock-outs, and the memory of tokens that were used up.
+    pub async fn prune(&self) -> Result<u64, DbError> {
         let before = self.clock.now() - SignedDuration::from_hours(24);
-        self.database().execute(&self.accounts.sql.prune_tokens, &[&before]).await
+        let tokens = self.database().execute(&self.accounts.sql.prune_tokens, &[&before]).await?;
+        Ok(tokens + self.attempts.prune().await? + self.prune_used().await?)
     }
 }
 
-/// Compares without telling by its duration how much was equal.
-fn equal(left: &[u8], right: &[u8]) -> bool {
-    left.len() == right.len()
-        && left.iter().zip(right).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
-}
-
-fn read_name(text: &str) -> Result<SubjectName, DbError> {
-    text.parse().map_err(|error: granary_core::NameError| DbError::decode("account name", error))
-}
-
-fn read_names(texts: Vec<&str>) -> Result<Vec<SubjectName>, DbError> {
-    texts.into_iter().map(read_name).collect()
+/// Whether a text is meant to be a token of ours.
+fn is_token(text: &str) -> bool {
+    text.starts_with(TOKEN_PREFIX) || Workloads::looks_like_token(text)
 }

@@ -3,14 +3,16 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use granary_account::Question;
 use granary_core::{Clock, Role, SystemClock, TokenScope};
-use granary_identity::{Accounts, NewAccount, TokenText};
+use granary_http::metrics::HttpMetrics;
+use granary_identity::{Accounts, NewAccount, NewToken, TokenText};
 use granary_process::{Context, Failure};
 use jiff::SignedDuration;
 use secrecy::SecretString;
 
 use crate::assemble::{self, Assembled, MIGRATIONS};
-use crate::cli::{ConfigArgs, TokenAction, TokenArgs, UserAction, UserArgs};
+use crate::cli::{CanArgs, ConfigArgs, TokenAction, TokenArgs, UserAction, UserArgs};
 use crate::config;
 
 /// Who acts, as the audit names it.
@@ -30,7 +32,8 @@ pub async fn migrate(args: &ConfigArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn open(args: &ConfigArgs) -> Result<Assembled, Failure> {
+/// What a command works on, beside a server that may run.
+pub async fn open(args: &ConfigArgs) -> Result<Assembled, Failure> {
     let mut registry = config::load(args)?;
     // The server beside us has the cache.
     registry.cache.max_size = 0;
@@ -48,14 +51,13 @@ pub async fn token(args: TokenArgs) -> Result<(), Failure> {
                 channels: channel,
                 packages: package,
                 role: role.unwrap_or(Role::Owner),
+                within: None,
             });
             let expires_at = expires_in_days
                 .map(|days| SystemClock.now() + SignedDuration::from_hours(24 * i64::from(days)));
             let token = TokenText::generate(&mut rand::rng());
-            accounts
-                .add_token(OPERATOR, &user, &token, &label, scope.as_ref(), expires_at)
-                .await
-                .context("the token")?;
+            let new = NewToken { label: &label, scope, expires_at, parent: None };
+            accounts.add_token(OPERATOR, &user, &token, &new).await.context("the token")?;
             println!("{}", token.expose());
         }
         TokenAction::List { user } => list_tokens(accounts, &user).await?,
@@ -148,4 +150,37 @@ pub async fn scrub(args: &ConfigArgs) -> Result<ExitCode, Failure> {
     let damaged = assembled.store.damaged_blobs().await.context("the database")?;
     println!("read {read} files, {damaged} damaged");
     Ok(if damaged == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs `granary can`: the answer, and as the exit code whether it is yes.
+pub async fn can(args: &CanArgs) -> Result<ExitCode, Failure> {
+    let mut question = Question::read(&args.subject, &args.action, &args.channel, args.package.as_deref())
+        .context("the question")?;
+    question.groups.clone_from(&args.group);
+    let assembled = open(&args.config).await?;
+    let channel = assembled.store.directory().find(question.format, &question.channel).await;
+    let channel = channel.context("the channel")?;
+    let answer = granary_account::answer(assembled.identity.accounts(), &question, channel.as_deref())
+        .await
+        .context("the question")?;
+    println!("{}: {}", if answer.allowed { "yes" } else { "no" }, answer.because);
+    for grant in answer.grant.iter().chain(&answer.lesser) {
+        println!("{}", serde_json::to_string(grant).context("a grant")?);
+    }
+    Ok(if answer.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs `granary routes`.
+pub async fn routes(args: &ConfigArgs) -> Result<(), Failure> {
+    let assembled = open(args).await?;
+    let metrics = HttpMetrics::new(&mut prometheus_client::registry::Registry::default());
+    let front = assemble::front(&config::load(args)?, &assembled, metrics, false)?;
+    for (host, table) in front.hosts().iter() {
+        for route in table.iter() {
+            let pattern = route.pattern();
+            let path = host.map_or_else(|| pattern.to_string(), |host| format!("//{host}{pattern}"));
+            println!("{}\t{path}\t{}", route.method(), route.access());
+        }
+    }
+    Ok(())
 }

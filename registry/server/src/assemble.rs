@@ -4,14 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use granary_core::{Format, SystemClock};
-use granary_crds::{BucketNaming, ListenAddress as Address, ObjectStore as StoreConfig, ValidRegistry};
+use granary_crds::{
+    BucketNaming, ListenAddress as Address, ObjectStore as StoreConfig, Outbound, ValidRegistry,
+};
 use granary_http::front::{Front, FrontSettings};
 use granary_http::index::IndexCache;
 use granary_http::metrics::HttpMetrics;
 use granary_http::pipeline::{PublicUrls, Services};
 use granary_http::proxy::{ProxyHeaders, TrustedProxies};
 use granary_http::{Hosts, ListenAddress, Mount, MountedChannel, Table};
-use granary_identity::Identity;
+use granary_identity::{Authenticators, Identity, Passwords, Sources, Workloads};
 use granary_process::{Context, Failure};
 use granary_pypi::PyPi;
 use granary_store::objects::{
@@ -64,9 +66,47 @@ pub async fn assemble(registry: &ValidRegistry) -> Result<Assembled, Failure> {
         memory_bytes: if registry.cache.max_size == 0 { 0 } else { SMALL_BLOBS_IN_MEMORY },
     })
     .context("the cache of files")?;
-    let store = Store::new(database, objects, uploads, cache, clock);
-    let identity = Identity::new(&store, registry.admins.users.iter().cloned());
+    let store = Store::new(database, objects, uploads, cache, clock.clone());
+    let identity = Identity::new(&store, identity_sources(registry, clock)?);
     Ok(Assembled { store, identity, naming: Arc::new(store_config.bucket_naming.clone()) })
+}
+
+/// Whom to ask who somebody is. Asks nobody yet.
+fn identity_sources(registry: &ValidRegistry, clock: Arc<SystemClock>) -> Result<Sources, Failure> {
+    let identity = &registry.identity;
+    let client = http_client(&registry.outbound)?;
+    let authenticators = Authenticators::new(
+        identity.authenticators.clone(),
+        client.clone(),
+        registry.outbound.ca_file.clone(),
+        clock.clone(),
+    );
+    Ok(Sources {
+        admins: registry.admins.users.iter().cloned().collect(),
+        passwords: Passwords::new(identity.passwords).context("identity.passwords")?,
+        authenticators: authenticators.context("identity.authenticators")?,
+        workloads: Workloads::new(identity.issuers.clone(), client, clock),
+        logins: identity.logins,
+        max_token_lifetime: identity.max_token_lifetime.and_then(|most| most.try_into().ok()),
+    })
+}
+
+/// The client for all that is called but Postgres and the object store, with the same trust and proxies as they have.
+pub fn http_client(outbound: &Outbound) -> Result<reqwest::Client, Failure> {
+    let mut client = reqwest::Client::builder();
+    if let Some(path) = &outbound.ca_file {
+        let pem = std::fs::read(path).context("outbound.caFile")?;
+        for certificate in reqwest::Certificate::from_pem_bundle(&pem).context("outbound.caFile")? {
+            client = client.add_root_certificate(certificate);
+        }
+    }
+    if let Some(url) = &outbound.https_proxy {
+        let direct = reqwest::NoProxy::from_string(&outbound.no_proxy.join(","));
+        client = client
+            .proxy(reqwest::Proxy::https(url.expose()).context("outbound.httpsProxy")?.no_proxy(direct));
+    }
+    // Nobody who is asked who somebody is may send us elsewhere.
+    client.redirect(reqwest::redirect::Policy::none()).build().context("the HTTP client")
 }
 
 /// The object store, which `serve` needs.
@@ -128,10 +168,11 @@ pub fn front(
     let index = IndexCache::new(store.revisions().clone(), registry.cache.memory);
     let pypi = Arc::new(PyPi::new(store.clone(), index));
     let segments = MountedChannel::Segments(2);
-    let common = [(Mount::new("/pypi", segments.clone()), pypi.protocol().into_routes())];
+    let account = || (Mount::new("", segments.clone()), granary_account::protocol().into_routes());
+    let common = [account(), (Mount::new("/pypi", segments.clone()), pypi.protocol().into_routes())];
     let mut hosts = Hosts::new(Table::build(common).context("the route table")?);
     if let Some(host) = &registry.pypi_host {
-        let own = [(Mount::new("", segments), pypi.protocol().into_routes())];
+        let own = [account(), (Mount::new("", segments.clone()), pypi.protocol().into_routes())];
         let own = Table::build(own).context("the route table of hosts.pypi")?;
         hosts = hosts.with_host(host.as_str(), own).context("hosts.pypi")?;
     }

@@ -2,9 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use granary_core::{PackagePattern, Role, SubjectName};
+use granary_core::{ChannelName, Format, PackagePattern, Role, SubjectName};
+use granary_crds::Raw;
+use jiff::{SignedDuration, Timestamp};
+use secrecy::SecretString;
 
 /// A package registry for Kubernetes: Python packages now; Conan, conda and data packages to come.
 #[derive(Debug, Parser)]
@@ -34,10 +39,19 @@ pub enum Command {
     Token(TokenArgs),
     /// Make accounts.
     User(UserArgs),
+    /// Say whether somebody may do something, and by which grant. The exit code is 0 for yes and 1 for no.
+    Can(CanArgs),
+    /// Show who did what, and who was refused what: the newest first.
+    #[command(after_long_help = AUDIT_FIELDS)]
+    Audit(AuditArgs),
+    /// List what is served, and what each route needs: method, path, need.
+    Routes(ConfigArgs),
     /// Show the job queue.
     Jobs(ConfigArgs),
     /// Read all stored files again now and compare them with their digests.
     Scrub(ConfigArgs),
+    /// Read the users and permissions of another registry, and print them as Channel objects. Changes nothing.
+    Import(ImportArgs),
 }
 
 /// Secrets have no place on a command line, where every process can read them.
@@ -46,6 +60,22 @@ Secrets come from the environment; each may also stand in a file, named by the v
   GRANARY_STORE_POSTGRES_PASSWORD   of the superuser `granary`, set at each start
   GRANARY_STORE_ACCESS_KEY_ID       of the S3 server
   GRANARY_STORE_SECRET_ACCESS_KEY   of the S3 server";
+
+/// What other programs read.
+const AUDIT_FIELDS: &str = "\
+With --json, each line is an object of these fields, of which later versions may have more:
+  id          a number: the higher, the later
+  at          when it was done, or refused for the first time (RFC 3339, UTC)
+  actor       the account, workload:ISSUER:SUBJECT, anonymous, or the part of Granary that acted
+  credential  password, `token ID`, `session ID`, `signed token ID`, none; several where refusals are summed up
+  address     of the client; null where it is not known
+  action      such as publish, yank, delete, create token
+  channel     FORMAT/NAME, or null
+  package     its normalised name, or null
+  outcome     done or refused
+  times       how often it was refused within the minute; 1 for what was done
+  request_id  as in the log and in the response, or null; of the first, where it was refused more than once
+  detail      an object that depends on the action: file, version, digest";
 
 fn options_help() -> String {
     granary_crds::help_text()
@@ -193,6 +223,106 @@ pub enum TokenAction {
     },
 }
 
+/// Arguments of `can`.
+#[derive(Debug, Clone, Args)]
+pub struct CanArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Who: user:NAME, serviceaccount:NAMESPACE/NAME, workload:ISSUER?CLAIM=VALUE or anonymous.
+    pub subject: String,
+    /// What: read, publish, remove or administer.
+    pub action: String,
+    /// Where: FORMAT/NAME.
+    pub channel: String,
+    /// To which package; without it, to some package of the channel.
+    pub package: Option<String>,
+    /// A group that they are in, beside those that the registry knows of. May be repeated.
+    #[arg(long)]
+    pub group: Vec<SubjectName>,
+}
+
+/// Arguments of `audit`.
+#[derive(Debug, Clone, Args)]
+pub struct AuditArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Only what this account did, or this workload (`workload:ISSUER:SUBJECT`).
+    #[arg(long)]
+    pub actor: Option<String>,
+    /// Only in this channel.
+    #[arg(long, value_name = "FORMAT/NAME", value_parser = channel)]
+    pub channel: Option<String>,
+    /// Only this package, by its normalised name.
+    #[arg(long, value_name = "NAME")]
+    pub package: Option<String>,
+    /// Only this action, such as `publish` or `create token`.
+    #[arg(long)]
+    pub action: Option<String>,
+    /// Only what was done, or what was refused.
+    #[arg(long, value_enum)]
+    pub outcome: Option<Outcome>,
+    /// Not before this: a span of time back from now such as `24h` or `7d`, or a time such as `2026-03-01T12:00:00Z`.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Moment>,
+    /// Before this, written as for --since.
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<Moment>,
+    /// At most so many [default: 100; with --json, all].
+    #[arg(long, allow_negative_numbers = true, value_name = "N")]
+    pub limit: Option<u64>,
+    /// One JSON object a line; `granary audit --help` tells its fields.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Outcome {
+    /// It was done.
+    Done,
+    /// It was refused.
+    Refused,
+}
+
+/// A point in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// So long ago.
+    Ago(Duration),
+    /// Then.
+    At(Timestamp),
+}
+
+impl Moment {
+    /// When that is.
+    pub fn resolve(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(time) => time,
+            Self::Ago(span) => SignedDuration::try_from(span)
+                .ok()
+                .and_then(|span| now.checked_sub(span).ok())
+                .unwrap_or(Timestamp::MIN),
+        }
+    }
+}
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let message = "write a span of time such as 24h or 7d, or a time such as 2026-03-01T12:00:00Z";
+        let ago = Raw::<Duration>::new(text).read().map(Self::Ago);
+        ago.or_else(|_| text.parse().map(Self::At)).map_err(|_| message.to_owned())
+    }
+}
+
+fn channel(text: &str) -> Result<String, String> {
+    let named = text.split_once('/').filter(|(format, name)| {
+        format.parse::<Format>().is_ok_and(|format| ChannelName::parse(format, name).is_ok())
+    });
+    named.map(|_| text.to_owned()).ok_or_else(|| "write FORMAT/NAME, such as pypi/tools".to_owned())
+}
+
 /// Arguments of `user`.
 #[derive(Debug, Clone, Args)]
 pub struct UserArgs {
@@ -239,9 +369,156 @@ pub enum UserAction {
     },
 }
 
+/// Arguments of `import`.
+#[derive(Debug, Clone, Args)]
+pub struct ImportArgs {
+    #[command(subcommand)]
+    pub source: ImportSource,
+}
+
+/// What to import.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ImportSource {
+    /// The server.conf of a conan_server.
+    ConanServer(ConanServerArgs),
+    /// A password file of Apache's htpasswd.
+    Htpasswd(HtpasswdArgs),
+    /// The folder that devpi-export wrote.
+    Devpi(DevpiArgs),
+    /// The database of a Quetz.
+    Quetz(QuetzArgs),
+}
+
+/// What the channels belong to.
+#[derive(Debug, Clone, Args)]
+pub struct ImportTarget {
+    /// The PackageRegistry that the channels name (registryRef); needed in a cluster.
+    #[arg(long, value_name = "NAME")]
+    pub registry: Option<String>,
+    /// The namespace of the Channel objects.
+    #[arg(long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+}
+
+/// What an import does beside printing channels to its output and what is not in them to its error output.
+#[derive(Debug, Clone, Args)]
+pub struct ImportOutput {
+    /// Write the accounts whose passwords can be carried over to this new file, for identity.authenticators.
+    #[arg(long, value_name = "FILE")]
+    pub users_file: Option<PathBuf>,
+    /// Compare the old rules with the new grants over a table of who, what and which package.
+    #[arg(long)]
+    pub prove: bool,
+    /// Write that table to this file, a JSON object a line.
+    #[arg(long, value_name = "FILE")]
+    pub table: Option<PathBuf>,
+    /// End with exit code 2 when something could not be carried over.
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// Arguments of `import conan-server`. Variables of conan_server (`CONAN_SERVER_USERS` and so on) stand before the
+/// file, as they do for conan_server.
+#[derive(Debug, Clone, Args)]
+pub struct ConanServerArgs {
+    /// The file.
+    pub server_conf: PathBuf,
+    /// The channel to make of it.
+    #[arg(long, value_name = "NAME", default_value = "main", value_parser = conan_channel)]
+    pub channel: ChannelName,
+    /// Which conan_server read the file: 1 (in the package conan 1.x: a recipe's user may do everything with it) or 2.
+    #[arg(long, value_name = "1|2", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
+    pub server_version: u8,
+    /// Let those who could write but not read do both; otherwise they get neither.
+    #[arg(long)]
+    pub writers_may_read: bool,
+    #[command(flatten)]
+    pub target: ImportTarget,
+    #[command(flatten)]
+    pub output: ImportOutput,
+}
+
+/// Arguments of `import htpasswd`.
+#[derive(Debug, Clone, Args)]
+pub struct HtpasswdArgs {
+    /// The file.
+    pub file: PathBuf,
+    /// What to call the authenticator.
+    #[arg(long, value_name = "NAME", default_value = "htpasswd")]
+    pub authenticator: SubjectName,
+    /// End with exit code 2 when something could not be carried over.
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// Arguments of `import devpi`.
+#[derive(Debug, Clone, Args)]
+pub struct DevpiArgs {
+    /// The folder that `devpi-export` wrote, or its dataindex.json.
+    pub export: PathBuf,
+    /// What `--restrict-modify` of the server was, which no export tells: users and :groups with commas between.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub restrict_modify: Option<Vec<String>>,
+    #[command(flatten)]
+    pub target: ImportTarget,
+    #[command(flatten)]
+    pub output: ImportOutput,
+}
+
+/// Arguments of `import quetz`.
+#[derive(Debug, Clone, Args)]
+pub struct QuetzArgs {
+    /// The `SQLite` file, or `sqlite:///FILE`, or `postgresql://…` as in Quetz' own configuration. A URL with a password
+    /// belongs into the variable, which is Quetz' own.
+    #[arg(env = "QUETZ_SQLALCHEMY_DATABASE_URL", hide_env_values = true)]
+    pub database: SecretString,
+    #[command(flatten)]
+    pub target: ImportTarget,
+    #[command(flatten)]
+    pub output: ImportOutput,
+}
+
+fn conan_channel(text: &str) -> Result<ChannelName, String> {
+    ChannelName::parse(Format::Conan, text).map_err(|error| error.to_string())
+}
+
 fn role(text: &str) -> Result<Role, String> {
     [Role::Reader, Role::Publisher, Role::Maintainer, Role::Owner]
         .into_iter()
         .find(|role| role.as_str().eq_ignore_ascii_case(text))
         .ok_or_else(|| "one of Reader, Publisher, Maintainer and Owner".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn a_moment_is_a_span_or_a_time() {
+        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        for (text, expected) in [
+            ("24h", "2026-02-28T12:00:00Z"),
+            ("7d", "2026-02-22T12:00:00Z"),
+            ("1h30m", "2026-03-01T10:30:00Z"),
+            ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05Z"),
+            ("2026-01-02T03:04:05+01:00", "2026-01-02T02:04:05Z"),
+        ] {
+            let moment: Moment = text.parse().unwrap();
+            assert_eq!(moment.resolve(now).to_string(), expected);
+        }
+        for text in ["", "yesterday", "24", "-1h", "2026-01-02"] {
+            assert!(text.parse::<Moment>().is_err(), "{text}");
+        }
+        assert_eq!(Moment::Ago(Duration::MAX).resolve(now), Timestamp::MIN);
+    }
+
+    #[test]
+    fn a_channel_has_its_format_in_front() {
+        assert_eq!(channel("pypi/team/stable").unwrap(), "pypi/team/stable");
+        for text in ["dev", "pypi", "pypi/", "rpm/dev", "pypi/a b"] {
+            assert!(channel(text).is_err(), "{text}");
+        }
+    }
 }

@@ -2,11 +2,13 @@
 
 mod admin;
 mod assemble;
+mod audit_command;
 mod channel_folder;
 mod cli;
 mod config;
 mod dev;
 mod doctor;
+mod import_command;
 mod periodic;
 mod run;
 mod store_command;
@@ -50,7 +52,11 @@ async fn command(command: Command) -> Result<ExitCode, Failure> {
         Command::Doctor(args) => doctor::doctor(&args).await,
         Command::Token(args) => admin::token(args).await.map(|()| ExitCode::SUCCESS),
         Command::User(args) => admin::user(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Can(args) => admin::can(&args).await,
+        Command::Audit(args) => audit_command::audit(&args).await.map(|()| ExitCode::SUCCESS),
+        Command::Routes(args) => admin::routes(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Jobs(args) => admin::jobs(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Scrub(args) => admin::scrub(&args).await,
+        Command::Import(args) => import_command::import(args).await,
     }
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use granary_core::report;
 use granary_crds::ValidRegistry;
-use granary_identity::Identity;
+use granary_identity::{Attempts, Identity};
 use granary_store::{ChannelCount, DbError, Done, JobFailure, Jobs, NewJob, Store};
 use jiff::SignedDuration;
+use jiff::tz::TimeZone;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -19,13 +20,17 @@ const FLUSH_EVERY: Duration = Duration::from_secs(10);
 const COUNT_EVERY: Duration = Duration::from_secs(15);
 /// How often objects that no row knows are looked for, which lists whole buckets.
 const SWEEP_EVERY: SignedDuration = SignedDuration::from_hours(24);
+/// How often it is looked for rows that were kept long enough.
+const PRUNE_EVERY: SignedDuration = SignedDuration::from_hours(1);
+/// For how many days uploads and downloads are counted apart.
+const USAGE_DAYS: i64 = 400;
 /// How soon the scrubber goes on when there was more to read than one run reads.
 const SCRUB_ON: SignedDuration = SignedDuration::from_secs(5);
 /// How soon the scrubber looks again when everything was read.
 const SCRUB_REST: SignedDuration = SignedDuration::from_mins(10);
 
 /// The periodic jobs: one of each in the queue, whatever the number of pods.
-const PERIODIC: [&str; 3] = ["collect", "sweep", "scrub"];
+const PERIODIC: [&str; 4] = ["collect", "prune", "sweep", "scrub"];
 
 /// How the protocols count what is in their channels.
 const COUNTS: [ChannelCount; 1] = [granary_pypi::COUNT];
@@ -68,7 +73,9 @@ fn jobs(registry: &ValidRegistry, store: &Store, identity: &Identity) -> Jobs {
     let retention = registry.backup_retention;
     let collect_every = signed(registry.jobs.collect_every);
     let scrub_every = registry.jobs.scrub_every;
-    let (collector, sweeper, scrubber) = (store.clone(), store.clone(), store.clone());
+    let audit_retention = registry.identity.audit_retention;
+    let (collector, sweeper, scrubber, pruner) = (store.clone(), store.clone(), store.clone(), store.clone());
+    let attempts = Attempts::new(store, registry.identity.logins);
     let identity = Arc::new(identity.clone());
     store
         .jobs()
@@ -76,9 +83,22 @@ fn jobs(registry: &ValidRegistry, store: &Store, identity: &Identity) -> Jobs {
             let (store, identity) = (collector.clone(), Arc::clone(&identity));
             async move {
                 let collected = store.collect(retention).await?;
-                let tokens = identity.prune_tokens().await?;
+                let tokens = identity.prune().await?;
                 tracing::info!(blobs = collected.blobs, objects = collected.objects, tokens, "collected");
                 Ok::<_, JobFailure>(Done::Again(collect_every))
+            }
+        })
+        .handle("prune", move |_| {
+            let (store, attempts) = (pruner.clone(), attempts.clone());
+            async move {
+                let now = store.clock().now();
+                let audit = store.prune_audit(audit_retention, now).await?;
+                let oldest =
+                    (now - SignedDuration::from_hours(24 * USAGE_DAYS)).to_zoned(TimeZone::UTC).date();
+                let usage = store.prune_usage_days(oldest).await?;
+                let attempts = attempts.prune().await?;
+                tracing::info!(audit, usage, attempts, "removed rows that were kept long enough");
+                Ok::<_, JobFailure>(Done::Again(PRUNE_EVERY))
             }
         })
         .handle("sweep", move |_| {
@@ -109,8 +129,10 @@ async fn flush_counters(store: Store, identity: Identity, stop: CancellationToke
             () = tokio::time::sleep(FLUSH_EVERY) => false,
         };
         let flushed = async {
-            store.usage().flush().await?;
-            identity.flush_last_used().await
+            // Each for itself: one that fails keeps what it has, and the others are written.
+            let (usage, refusals, used) =
+                tokio::join!(store.usage().flush(), store.flush_refusals(), identity.flush_last_used());
+            usage.and(refusals).and(used)
         };
         if let Err(error) = flushed.await {
             tracing::warn!(error = report(&error), "counters could not be written down; they are kept");

@@ -27,8 +27,9 @@ const LONGEST_FIRST_LOOK: Duration = Duration::from_secs(5);
 /// Runs `granary serve`.
 pub async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let registry = config::load(&args.config)?;
-    let client = telemetry_client(&registry)?;
-    let tracing = telemetry::start("granary", &registry.telemetry, client)?;
+    let client = assemble::http_client(&registry.outbound)?;
+    let traced = registry.telemetry.otlp_endpoint.is_some().then_some(client);
+    let tracing = telemetry::start("granary", &registry.telemetry, traced)?;
     let assembled = assemble::assemble(&registry).await?;
     check_migrations(&assembled).await?;
     initial_admin(&registry, &assembled).await?;
@@ -218,25 +219,4 @@ async fn initial_admin(registry: &ValidRegistry, assembled: &Assembled) -> Resul
     eprintln!("The registry has no admin yet. This token of the account `admin` is shown only now:");
     eprintln!("{}", token.expose());
     Ok(())
-}
-
-/// The client for traces, with the same trust and proxies as everything that goes out.
-fn telemetry_client(registry: &ValidRegistry) -> Result<Option<reqwest::Client>, Failure> {
-    if registry.telemetry.otlp_endpoint.is_none() {
-        return Ok(None);
-    }
-    let outbound = &registry.outbound;
-    let mut client = reqwest::Client::builder();
-    if let Some(path) = &outbound.ca_file {
-        let pem = std::fs::read(path).context("outbound.caFile")?;
-        for certificate in reqwest::Certificate::from_pem_bundle(&pem).context("outbound.caFile")? {
-            client = client.add_root_certificate(certificate);
-        }
-    }
-    if let Some(url) = &outbound.https_proxy {
-        let direct = reqwest::NoProxy::from_string(&outbound.no_proxy.join(","));
-        client = client
-            .proxy(reqwest::Proxy::https(url.expose()).context("outbound.httpsProxy")?.no_proxy(direct));
-    }
-    client.build().map(Some).context("telemetry")
 }

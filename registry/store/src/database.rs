@@ -167,6 +167,11 @@ pub(crate) async fn connect_directly(
 /// The parameter of a connection string that says how far TLS is wanted.
 const SSL_MODE: &str = "sslmode";
 
+/// Whether a connection string asks for TLS by itself, without a certificate being named beside it.
+pub fn wants_tls(url: &str) -> Result<bool, ConnectError> {
+    Ok(parse_url(url)?.get_ssl_mode() == SslMode::Require)
+}
+
 /// Reads a connection string.
 pub(crate) fn parse_url(url: &str) -> Result<tokio_postgres::Config, ConnectError> {
     let mut string = ConnectionString::parse(url);

@@ -32,9 +32,9 @@ pub use apply::{
     Applied, AppliedBucket, AppliedRows, ApplyError, Fingerprint, NewChannel, ProvisionedPending, Retired,
     Trouble, object_name,
 };
-pub use audit::AuditEntry;
+pub use audit::{AuditEntry, AuditFilter, AuditOutcome, AuditPage, AuditRow};
 pub use channels::{Channel, ChannelState, Directory};
-pub use database::{ConnectError, Database, DatabaseOptions, Param};
+pub use database::{ConnectError, Database, DatabaseOptions, Param, wants_tls};
 pub use error::DbError;
 pub use jobs::{Done, JobCount, JobFailure, JobLock, Jobs, NewJob};
 pub use migrate::{
@@ -47,6 +47,7 @@ pub use stats::{ChannelCount, ChannelStats};
 pub use upkeep::{Collected, Scrubbed, UpkeepError};
 pub use usage::Usage;
 
+use audit::Refusals;
 use objects::{BlobCache, ObjectStore, StoredObject, Uploads};
 use sql::Statements;
 
@@ -64,6 +65,7 @@ struct Inner {
     revisions: Revisions,
     directory: Directory,
     usage: Usage,
+    refusals: Refusals,
     objects: ObjectStore,
     uploads: Uploads,
     cache: BlobCache,
@@ -83,9 +85,19 @@ impl Store {
         let revisions = Revisions::new(database.clone(), Arc::clone(&sql));
         let directory = Directory::new(database.clone(), Arc::clone(&sql), revisions.clone());
         let usage = Usage::new(database.clone(), Arc::clone(&sql), Arc::clone(&clock));
-        let registry_id = OnceCell::new();
-        let inner =
-            Inner { database, sql, clock, revisions, directory, usage, objects, uploads, cache, registry_id };
+        let inner = Inner {
+            database,
+            sql,
+            clock,
+            revisions,
+            directory,
+            usage,
+            refusals: Refusals::default(),
+            objects,
+            uploads,
+            cache,
+            registry_id: OnceCell::new(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -131,6 +143,10 @@ impl Store {
 
     pub(crate) fn sql(&self) -> &Statements {
         &self.inner.sql
+    }
+
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.inner.refusals
     }
 
     /// Begins a write. Nothing of it is seen before [`PublishTx::commit`].

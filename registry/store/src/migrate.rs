@@ -22,6 +22,7 @@ pub const MIGRATIONS: Migrations = Migrations {
     files: &[
         ("V1__foundation", include_str!("../migrations/V1__foundation.sql")),
         ("V2__operator", include_str!("../migrations/V2__operator.sql")),
+        ("V3__audit", include_str!("../migrations/V3__audit.sql")),
     ],
 };
 

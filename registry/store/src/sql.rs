@@ -123,6 +123,34 @@ crate::statements! {
         // audit
         insert_audit = "insert into @audit (actor, credential, address, action, channel, package, detail, outcome, request_id) \
                         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+        // Pods that refuse the same in the same minute count in one row. In order, so that they never wait in a ring.
+        count_refusals = "insert into @audit as a (refusal, at, actor, credential, address, action, channel, package, detail, \
+                              request_id, times, outcome) \
+                          select r.*, 'refused' from unnest($1::bytea[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], \
+                              $6::text[], $7::text[], $8::text[], $9::jsonb[], $10::text[], $11::integer[]) \
+                              as r (refusal, at, actor, credential, address, action, channel, package, detail, request_id, times) \
+                          order by r.refusal \
+                          on conflict (refusal) where refusal is not null do update set times = a.times + excluded.times";
+        // A filter's statement is put together of these; `$n` is the parameter of the condition.
+        audit_log = "select id, at, actor, credential, address, action, channel, package, outcome, times, request_id, detail \
+                     from @audit where true";
+        // As the index has it. One condition where that is enough: of two, the planner expects far too few rows.
+        audit_of_actor = " and left(actor, 128) = $n";
+        audit_of_long_actor = " and left(actor, 128) = left($n, 128) and actor = $n";
+        audit_of_channel = " and channel = $n";
+        audit_of_package = " and package = $n";
+        audit_of_action = " and action = $n";
+        // Not as parameters: an index holds refusals alone.
+        audit_done = " and outcome = 'done'";
+        audit_refused = " and outcome = 'refused'";
+        audit_since = " and at >= $n";
+        audit_until = " and at < $n";
+        audit_before = " and id < $n";
+        audit_newest = " order by id desc limit $n";
+        // The same, as the indexes of actors, channels and packages have it.
+        audit_before_within = " and -id > -$n::bigint";
+        audit_newest_within = " order by -id limit $n";
+        prune_audit = "delete from @audit where id in (select id from @audit where at < $1 order by at limit $2)";
 
         // jobs
         enqueue = "insert into @job (kind, dedup_key, payload, run_at, max_attempts) values ($1, $2, $3, $4, $5) \
@@ -154,6 +182,8 @@ crate::statements! {
                      do update set downloads = u.downloads + excluded.downloads, uploads = u.uploads + excluded.uploads";
         usage_of_package = "select file, sum(downloads)::bigint, sum(uploads)::bigint from @usage_day \
                             where channel_id = $1 and package = $2 group by file";
+        prune_usage_days = "delete from @usage_day where ctid = any(array( \
+                                select ctid from @usage_day where day < $1 order by day limit $2))";
 
         // statistics
         // What was counted slowly is counted rarely: at most a twentieth of the time goes into it.

@@ -12,14 +12,24 @@ from pathlib import Path
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 
-def archive(path: Path, name: str, program: Path, arguments: list[str] = []) -> None:
-    """Writes an archive as `docker save` does: an image of one program, run by a user without rights."""
+def libraries(program: Path) -> list[Path]:
+    """The shared libraries that a program needs, the loader among them."""
+    done = subprocess.run(["ldd", str(program)], capture_output=True, text=True)
+    return [Path(found) for found in re.findall(r"(/\S+) \(0x", done.stdout)]
+
+
+def archive(path: Path, name: str, program: Path, arguments: list[str] = [], others: list[Path] = []) -> None:
+    """Writes an archive as `docker save` does: an image that runs a program, as a user without rights, and has others beside it,
+    with the libraries that these need."""
     layer = io.BytesIO()
+    programs = {each.name: each for each in (program, *others)}
+    needed = {str(library).lstrip("/"): library for each in others for library in libraries(each)}
     with tarfile.open(fileobj=layer, mode="w") as files:
-        entry = files.gettarinfo(str(program.resolve()), arcname=program.name)
-        entry.mode, entry.uid, entry.gid, entry.uname, entry.gname, entry.mtime = 0o755, 0, 0, "", "", 0
-        with open(program, "rb") as content:
-            files.addfile(entry, content)
+        for place, each in {**programs, **needed}.items():
+            entry = files.gettarinfo(str(each.resolve()), arcname=place)
+            entry.mode, entry.uid, entry.gid, entry.uname, entry.gname, entry.mtime = 0o755, 0, 0, "", "", 0
+            with open(each, "rb") as content:
+                files.addfile(entry, content)
     config = json.dumps({
         "architecture": ARCHITECTURE, "os": "linux",
         "config": {"Entrypoint": [f"/{program.name}"], "Cmd": arguments, "User": "65532:65532",

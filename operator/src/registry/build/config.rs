@@ -28,12 +28,15 @@ pub fn name(registry: &ValidatedRegistry) -> String {
 /// Writes the config file.
 pub fn config(registry: &ValidatedRegistry) -> Result<Config, BuildError> {
     let text = text(&registry.server_spec).map_err(BuildError::Config)?;
+    let mut data = BTreeMap::from([(server::CONFIG.to_owned(), text.clone())]);
+    let keys = registry.cluster_keys.clone();
+    data.extend(keys.map(|keys| (server::CLUSTER_KEYS.to_owned(), keys)));
+    let checksum = digest(data.values().map(String::as_str));
     let object = ConfigMap {
         metadata: metadata(registry, &name(registry), Component::Registry),
-        data: Some(BTreeMap::from([(server::CONFIG.to_owned(), text.clone())])),
+        data: Some(data),
         ..ConfigMap::default()
     };
-    let checksum = digest([text.as_str()]);
     Ok(Config { object, text, checksum })
 }
 

@@ -1,5 +1,7 @@
 //! What the pods of a registry have in common: security, files, probes, where they run.
 
+use std::collections::BTreeSet;
+
 use granary_crds::{CertificateRef, DatabaseSecretRef};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMapProjection, EmptyDirVolumeSource, HTTPGetAction, KeyToPath,
@@ -100,10 +102,8 @@ pub fn has_owner_url(registry: &ValidatedRegistry) -> bool {
 /// The volume with the config file and the secrets, each at its path of `server`. One volume holds them all,
 /// since a folder cannot be mounted within another that is read-only.
 pub fn files(registry: &ValidatedRegistry, purpose: Purpose) -> Volume {
-    let mut sources = vec![
-        config_map(&config::name(registry), [(server::CONFIG, server::CONFIG)]),
-        database(registry, purpose),
-    ];
+    let mut sources =
+        vec![config_map(&config::name(registry), config_files(registry)), database(registry, purpose)];
     if let StorePlan::External { database, .. } = &registry.store {
         sources.extend(database.ca.as_ref().and_then(|ca| certificates(ca, server::DATABASE_CA)));
     }
@@ -112,6 +112,7 @@ pub fn files(registry: &ValidatedRegistry, purpose: Purpose) -> Volume {
         let password = registry.admin_password.as_ref();
         sources
             .extend(password.map(|from| secret(&from.name, [(from.key.as_str(), server::ADMIN_PASSWORD)])));
+        sources.extend(registry.identity_secret.as_ref().and_then(identity));
         let ca = registry.outbound_ca.as_ref();
         sources.extend(ca.and_then(|ca| certificates(ca, server::OUTBOUND_CA)));
     }
@@ -120,6 +121,18 @@ pub fn files(registry: &ValidatedRegistry, purpose: Purpose) -> Volume {
         projected: Some(ProjectedVolumeSource { default_mode: Some(FILE_MODE), sources: Some(sources) }),
         ..Volume::default()
     }
+}
+
+fn config_files(registry: &ValidatedRegistry) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let keys = registry.cluster_keys.as_ref().map(|_| (server::CLUSTER_KEYS, server::CLUSTER_KEYS));
+    std::iter::once((server::CONFIG, server::CONFIG)).chain(keys)
+}
+
+/// The secrets that the sources of identity name; nothing when they name none.
+fn identity((name, keys): &(String, BTreeSet<String>)) -> Option<VolumeProjection> {
+    let files: Vec<(&str, String)> =
+        keys.iter().map(|key| (key.as_str(), format!("{}/{key}", server::IDENTITY_SECRETS))).collect();
+    (!files.is_empty()).then(|| secret(name, files.iter().map(|(key, path)| (*key, path.as_str()))))
 }
 
 /// Where [`files`] goes.

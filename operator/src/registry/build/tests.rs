@@ -8,6 +8,7 @@ use super::*;
 use crate::registry::validate::tests::{external, facts, object};
 use crate::registry::validate::{Facts, validate};
 
+mod identity;
 mod properties;
 
 fn built_with(spec: Json, facts: &Facts) -> Objects<Prepared> {
@@ -212,7 +213,7 @@ fn the_least_registry() {
 
 /// The digest of the config file, as the pods are annotated with it.
 fn config_checksum(objects: &Objects<Prepared>) -> String {
-    digest([config_text(objects).as_str()])
+    digest(objects.config.data.as_ref().unwrap().values().map(String::as_str))
 }
 
 fn config_text(objects: &Objects<Prepared>) -> String {

@@ -3,8 +3,10 @@
 
 use std::path::PathBuf;
 
+use granary_core::CLUSTER_ISSUER;
 use granary_crds::{
-    AdminsSpec, DatabaseSpec, InitialAdminSpec, ObjectStoreSpec, OutboundSpec, PackageRegistrySpec, Raw,
+    AdminsSpec, DatabaseSpec, IdentitySpec, InitialAdminSpec, IssuerSpec, ObjectStoreSpec, OutboundSpec,
+    PackageRegistrySpec, Raw,
 };
 
 /// The folder that everything is mounted below.
@@ -23,6 +25,10 @@ pub const OUTBOUND_CA: &str = "ca/outbound.crt";
 pub const ACCESS_KEY_ID: &str = "secrets/object-store/access-key-id";
 /// The access key.
 pub const SECRET_ACCESS_KEY: &str = "secrets/object-store/secret-access-key";
+/// The folder of the secrets of identity sources.
+pub const IDENTITY_SECRETS: &str = "secrets/identity";
+/// The keys of who signs for the cluster's service accounts; also the key in the `ConfigMap`.
+pub const CLUSTER_KEYS: &str = "kubernetes-jwks.json";
 /// The first admin's password.
 pub const ADMIN_PASSWORD: &str = "secrets/admin/password";
 /// The folder of the cache.
@@ -50,6 +56,8 @@ pub struct Surroundings<'a> {
     pub ipv6: bool,
     /// Whether files are cached.
     pub caches: bool,
+    /// Who signs for the cluster's service accounts, if their tokens are taken.
+    pub cluster_issuer: Option<&'a str>,
 }
 
 /// The spec as the pods get it. What is set here replaces what the user may have written in its place.
@@ -97,6 +105,7 @@ pub fn server_spec(spec: &PackageRegistrySpec, surroundings: Surroundings<'_>) -
         object_store: Some(object_store(spec.object_store.as_ref(), surroundings.own_store)),
         outbound: outbound(&spec.outbound),
         admins: admins(&spec.admins),
+        identity: identity(&spec.identity, surroundings.cluster_issuer),
         ..spec.clone()
     };
     server.cache.dir = surroundings.caches.then(|| PathBuf::from(CACHE));
@@ -158,4 +167,22 @@ fn admins(given: &AdminsSpec) -> AdminsSpec {
         ..initial.clone()
     });
     AdminsSpec { initial, ..given.clone() }
+}
+
+fn identity(given: &IdentitySpec, cluster_issuer: Option<&str>) -> IdentitySpec {
+    let IdentitySpec { secret_ref, service_accounts, .. } = IdentitySpec::default();
+    let mut pods = IdentitySpec {
+        secrets_dir: given.secret_ref.as_ref().map(|_| path(IDENTITY_SECRETS)),
+        secret_ref,
+        service_accounts,
+        ..given.clone()
+    };
+    pods.issuers.extend(cluster_issuer.map(|url| IssuerSpec {
+        name: Raw::new(CLUSTER_ISSUER),
+        url: Raw::new(url),
+        audiences: vec![given.service_accounts.audience.clone()],
+        jwks_url: None,
+        jwks_file: Some(path(CLUSTER_KEYS)),
+    }));
+    pods
 }

@@ -17,6 +17,7 @@ pub fn facts() -> Facts {
         cluster: Capabilities { gateway_api: true, service_monitor: true, ipv6: false },
         secrets_checksum: "5ec5e7".to_owned(),
         has_direct_url: false,
+        cluster_issuer: None,
     }
 }
 
@@ -346,7 +347,7 @@ fn namespaces_are_admitted_by_name_and_by_label() {
 }
 
 /// The options that the operator sets, whatever a spec says.
-const OPERATORS: [&str; 18] = [
+const OPERATORS: [&str; 19] = [
     "listen",
     "managementListen",
     "publicUrl",
@@ -365,6 +366,7 @@ const OPERATORS: [&str; 18] = [
     "outbound.httpsProxy",
     "cache.dir",
     "admins.initial.passwordFile",
+    "identity.secretsDir",
 ];
 
 #[test]
@@ -385,8 +387,13 @@ fn every_option_of_the_server_reaches_it() {
         let mut spec = PackageRegistrySpec::default();
         let applied = apply_environment(&mut spec, [(option.env(), text.to_owned())]).unwrap();
         assert_eq!(applied, [option]);
-        let surroundings =
-            server::Surroundings { own_store: None, public_url: None, ipv6: false, caches: true };
+        let surroundings = server::Surroundings {
+            own_store: None,
+            public_url: None,
+            ipv6: false,
+            caches: true,
+            cluster_issuer: None,
+        };
         let server = serde_json::to_value(server::server_spec(&spec, surroundings)).unwrap();
         let given = serde_json::to_value(&spec).unwrap();
         let pointer = format!("/{}", option.path.replace('.', "/"));

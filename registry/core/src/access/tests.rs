@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::Workload;
 
 fn user(name: &str, groups: &[&str]) -> Principal {
     Principal::User {
@@ -78,6 +79,7 @@ fn a_token_narrows_even_an_admin() {
         channels: vec!["pypi/dev".parse().unwrap()],
         packages: vec!["acme-*".parse().unwrap()],
         role: Role::Publisher,
+        within: None,
     };
     let bot =
         Principal::User { name: "bot".parse().unwrap(), groups: vec![], admin: true, scope: Some(scope) };
@@ -90,8 +92,12 @@ fn a_token_narrows_even_an_admin() {
 
 #[test]
 fn a_narrow_token_takes_nothing_away_that_anybody_has() {
-    let scope =
-        TokenScope { channels: vec!["pypi/other".parse().unwrap()], packages: vec![], role: Role::Reader };
+    let scope = TokenScope {
+        channels: vec!["pypi/other".parse().unwrap()],
+        packages: vec![],
+        role: Role::Reader,
+        within: None,
+    };
     let bot =
         Principal::User { name: "bot".parse().unwrap(), groups: vec![], admin: false, scope: Some(scope) };
     let public = [grant(vec![Subject::Anonymous], Role::Reader, &[], &[])];
@@ -106,6 +112,7 @@ fn any_subject() -> impl Strategy<Value = Subject> {
         Just(Subject::Authenticated),
         Just(Subject::User("ada".parse().unwrap())),
         Just(Subject::Group("team".parse().unwrap())),
+        Just("workload:ci?ref=v*".parse().unwrap()),
     ]
 }
 
@@ -117,10 +124,11 @@ fn any_patterns() -> impl Strategy<Value = Vec<PackagePattern>> {
 }
 
 fn any_grant() -> impl Strategy<Value = Grant> {
-    (prop::collection::vec(any_subject(), 1..3), any_patterns(), any_patterns()).prop_map(
-        |(subjects, packages, except)| Grant {
+    let roles = prop::sample::select(vec![Role::Reader, Role::Publisher, Role::Owner]);
+    (prop::collection::vec(any_subject(), 1..3), roles, any_patterns(), any_patterns()).prop_map(
+        |(subjects, role, packages, except)| Grant {
             subjects,
-            role: Role::Reader,
+            role,
             packages,
             except,
             source: GrantSource::Resource,
@@ -128,23 +136,90 @@ fn any_grant() -> impl Strategy<Value = Grant> {
     )
 }
 
-fn any_principal() -> impl Strategy<Value = Principal> {
-    let scope = (prop::sample::select(vec!["pypi/dev", "pypi/*", "conda/*"]), any_patterns()).prop_map(
-        |(channel, packages)| TokenScope {
+fn any_scope() -> impl Strategy<Value = TokenScope> {
+    let roles = vec![Role::Reader, Role::Publisher, Role::Owner];
+    let one = (
+        prop::sample::select(vec!["pypi/dev", "pypi/*", "conda/*"]),
+        any_patterns(),
+        prop::sample::select(roles),
+    )
+        .prop_map(|(channel, packages, role)| TokenScope {
             channels: vec![channel.parse().unwrap()],
             packages,
-            role: Role::Reader,
+            role,
+            within: None,
+        });
+    prop::collection::vec(one, 1..4).prop_map(|mut scopes| {
+        let first = scopes.pop().unwrap();
+        scopes.into_iter().fold(first, |maker, scope| scope.made_by(Some(&maker)))
+    })
+}
+
+fn any_principal() -> impl Strategy<Value = Principal> {
+    let user = (
+        prop::sample::select(vec!["ada", "eve"]),
+        any::<bool>(),
+        any::<bool>(),
+        prop::option::of(any_scope()),
+    )
+        .prop_map(|(name, in_team, admin, scope)| Principal::User {
+            name: name.parse().unwrap(),
+            groups: if in_team { vec!["team".parse().unwrap()] } else { vec![] },
+            admin,
+            scope,
+        });
+    let workload = (prop::sample::select(vec!["v1", "main"]), prop::option::of(any_scope())).prop_map(
+        |(reference, scope)| Principal::Workload {
+            workload: Workload {
+                issuer: "ci".parse().unwrap(),
+                subject: "s".to_owned(),
+                claims: [("ref".to_owned(), reference.to_owned())].into(),
+            },
+            scope,
         },
     );
-    let user =
-        (prop::sample::select(vec!["ada", "eve"]), any::<bool>(), any::<bool>(), prop::option::of(scope))
-            .prop_map(|(name, in_team, admin, scope)| Principal::User {
-                name: name.parse().unwrap(),
-                groups: if in_team { vec!["team".parse().unwrap()] } else { vec![] },
-                admin,
-                scope,
-            });
-    prop_oneof![1 => Just(Principal::Anonymous), 6 => user]
+    prop_oneof![1 => Just(Principal::Anonymous), 6 => user, 3 => workload]
+}
+
+const ACTIONS: [Action; 4] = [Action::Read, Action::Publish, Action::Remove, Action::Administer];
+
+proptest! {
+    /// Whoever makes a token by a token, and by that the next one, gains nothing at any step.
+    #[test]
+    fn a_token_made_by_a_token_gives_no_right_that_its_maker_lacked(
+        grants in prop::collection::vec(any_grant(), 0..4),
+        maker in any_principal(),
+        asked_for in any_scope(),
+    ) {
+        let mut made = maker.clone();
+        if let Principal::User { scope, .. } | Principal::Workload { scope, .. } = &mut made {
+            *scope = Some(TokenScope { within: None, ..asked_for }.made_by(maker.scope()));
+        }
+        for action in ACTIONS {
+            for package in [None, Some("a"), Some("ab"), Some("b"), Some("c")] {
+                let gained = allowed(&grants, &made, action, package) && !allowed(&grants, &maker, action, package);
+                prop_assert!(!gained, "{:?} {:?}", action, package);
+            }
+        }
+    }
+
+    /// The explanation is of the decision that was made.
+    #[test]
+    fn an_explanation_agrees_with_the_decision(
+        grants in prop::collection::vec(any_grant(), 0..4),
+        principal in any_principal(),
+    ) {
+        let channel = ChannelName::parse(Format::PyPi, "dev").unwrap();
+        for action in ACTIONS {
+            for package in [None, Some("ab"), Some("c")] {
+                let explained = explain(&grants, &principal, Format::PyPi, &channel, action, package);
+                prop_assert_eq!(explained.is_allowed(), allowed(&grants, &principal, action, package));
+                if let Explanation::Granted(place, grant) = explained {
+                    prop_assert_eq!(&grants[place], grant);
+                }
+            }
+        }
+    }
 }
 
 proptest! {

@@ -1,0 +1,123 @@
+"""Every route of the server, asked by every kind of caller, of channels of every visibility: what each may is computed from one
+table, and a route that the table lacks fails the test."""
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+
+from tests.harness.accounts import granary
+from tests.harness.dists import wheel
+from tests.harness.server import Dev
+
+# Each route with a path to ask for and what whoever may is answered. Nothing here changes anything: what is removed is not there.
+NOBODY, SOMEBODY, ADMIN = "open", "authenticated", "admin"
+FILE = "/+f/000/0000000000000/absent-1.0-py3-none-any.whl"
+ROUTES: dict[tuple[str, str], tuple[str, str, int]] = {
+    ("GET", "/-/whoami"): (SOMEBODY, "/-/whoami", 200),
+    ("GET", "/-/tokens"): (SOMEBODY, "/-/tokens", 200),
+    ("POST", "/-/tokens"): (SOMEBODY, "/-/tokens", 400),
+    ("DELETE", "/-/tokens/{id}"): (SOMEBODY, "/-/tokens/0000000000", 404),
+    ("GET", "/-/can"): (SOMEBODY, "/-/can?action=read&channel=pypi/absent", 200),
+    ("GET", "/-/audit"): (ADMIN, "/-/audit", 200),
+    ("GET", "/_/oidc/audience"): (NOBODY, "/_/oidc/audience", 404),
+    ("POST", "/_/oidc/mint-token"): (NOBODY, "/_/oidc/mint-token", 400),
+    ("POST", "/pypi/{channel}/"): ("publish", "/", 400),
+    ("POST", "/pypi/{channel}"): ("publish", "", 400),
+    ("GET", "/pypi/{channel}/"): ("read", "/", 302),
+    ("GET", "/pypi/{channel}"): ("read", "", 302),
+    ("GET", "/pypi/{channel}/+simple/"): ("read", "/+simple/", 200),
+    ("GET", "/pypi/{channel}/+simple"): ("read", "/+simple", 301),
+    ("GET", "/pypi/{channel}/+simple/{project}/"): ("read", "/+simple/acme/", 200),
+    ("GET", "/pypi/{channel}/+simple/{project}"): ("read", "/+simple/acme", 301),
+    ("GET", "/pypi/{channel:1}/simple/"): ("read", "/simple/", 200),
+    ("GET", "/pypi/{channel:1}/simple"): ("read", "/simple", 301),
+    ("GET", "/pypi/{channel:1}/simple/{project}/"): ("read", "/simple/acme/", 200),
+    ("GET", "/pypi/{channel:1}/simple/{project}"): ("read", "/simple/acme", 301),
+    ("GET", "/pypi/{channel}/pypi/{project}/json"): ("read", "/pypi/acme/json", 200),
+    ("GET", "/pypi/{channel}/pypi/{project}/{version}/json"): ("read", "/pypi/acme/1.0/json", 200),
+    ("GET", "/pypi/{channel}/+f/{start}/{rest}/{filename}"): ("read", FILE, 404),
+    ("DELETE", "/pypi/{channel}/+f/{start}/{rest}/{filename}"): ("remove", FILE, 404),
+    ("DELETE", "/pypi/{channel}/+project/{project}"): ("remove", "/+project/absent", 404),
+    ("DELETE", "/pypi/{channel}/+project/{project}/{version}"): ("remove", "/+project/absent/1.0", 404),
+    ("PUT", "/pypi/{channel}/+yank/{project}/{version}"): ("remove", "/+yank/absent/1.0", 404),
+    ("DELETE", "/pypi/{channel}/+yank/{project}/{version}"): ("remove", "/+yank/absent/1.0", 404),
+}
+
+# What each role may, and which role each caller has on a channel.
+ROLES = {"Reader": {"read"}, "Publisher": {"read", "publish"}, "Maintainer": {"read", "publish", "remove"},
+         "Owner": {"read", "publish", "remove", "administer"}}
+VISIBILITIES = ("public", "internal", "private")
+GRANTS = [{"subjects": [f"user:{role.lower()}"], "role": role} for role in ROLES]
+CALLERS = ("anonymous", "stranger", *(role.lower() for role in ROLES), "admin", "narrow-admin", "reading-owner")
+HIDDEN = "there is no such thing here for you"
+
+
+@pytest.fixture(scope="module")
+def channels() -> dict[str, dict]:
+    return {name: {"format": "pypi", "visibility": name, "permissions": GRANTS} for name in VISIBILITIES}
+
+
+@pytest.fixture(scope="module")
+def callers(server: Dev) -> dict[str, tuple[str, str] | None]:
+    """Credentials by the kind of caller."""
+    for name in ("stranger", *(role.lower() for role in ROLES)):
+        server.user(name)
+    for name in VISIBILITIES:
+        server.publish(wheel("acme"), channel=name)
+    server.user("other-admin")
+    tokens = {name: server.token(name) for name in ("stranger", *(role.lower() for role in ROLES))}
+    return {"anonymous": None, **tokens, "admin": server.admin,
+            "narrow-admin": server.token("owner", "--channel", "pypi/elsewhere"),
+            "reading-owner": server.token("owner", "--role", "Reader")}
+
+
+def may(caller: str, visibility: str, action: str) -> bool:
+    """Whether a caller may do something to a channel, by the rules and not by the code."""
+    if caller == "admin":
+        return True
+    actions: set[str] = set()
+    if visibility == "public":
+        actions |= {"read"}
+    # A token that is narrowed to somewhere else is worth no more here than none.
+    if caller in ("anonymous", "narrow-admin"):
+        return action in actions
+    if visibility == "internal":
+        actions |= {"read"}
+    if caller == "reading-owner":
+        return action in actions | {"read"}
+    actions |= next((may for role, may in ROLES.items() if role.lower() == caller), set())
+    return action in actions
+
+
+def test_every_route_is_in_the_table(server: Dev):
+    printed = granary(server.config, "routes")
+    assert printed.returncode == 0, printed.stderr
+    routes = {tuple(line.split("\t")[:2]): line.split("\t")[2] for line in printed.stdout.splitlines()}
+    assert routes.keys() == ROUTES.keys()
+    for route, access in routes.items():
+        assert access.split(": ")[-1 if access.startswith("channel") else 0] == ROUTES[route][0], route
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+def test_each_caller_gets_what_the_table_says(server: Dev, callers: dict, caller: str):
+    for ((method, pattern), (needs, path, status)), visibility in itertools.product(ROUTES.items(), (*VISIBILITIES, "absent")):
+        is_of_channel = "{channel" in pattern
+        if not is_of_channel and visibility != "public":
+            continue
+        answer = server.request(method, f"/pypi/{visibility}{path}" if is_of_channel else path, callers[caller])
+        told = f"{method} {answer.request.url} as {caller}: {answer.status_code} {answer.text[:200]}"
+        if is_of_channel:
+            allowed = visibility != "absent" and may(caller, visibility, needs)
+            readable = visibility != "absent" and may(caller, visibility, "read")
+        else:
+            allowed = needs == NOBODY or caller == "admin" or (needs == SOMEBODY and caller != "anonymous")
+            readable = True
+        if allowed:
+            assert answer.status_code == status and HIDDEN not in answer.text, told
+        elif caller == "anonymous":
+            assert answer.status_code == 401, told
+        elif readable:
+            assert answer.status_code == 403, told
+        else:
+            assert answer.status_code == 404 and HIDDEN in answer.text, told
