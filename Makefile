@@ -14,7 +14,7 @@ granary = target/release/granary
 in_env  = env=$$($(PYTHON3) scripts/python_env.py tests/requirements.txt) && $$env/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help dev build lint test test-rust test-clients test-cluster cluster-up cluster-down image airgap bench setup
+.PHONY: help dev build lint test test-rust test-clients test-cluster cluster-up cluster-down image airgap bench setup setup-tests
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,11 +53,14 @@ lint: ## rustfmt, clippy with every warning an error, cargo-deny where it is ins
 build: ## target/release/granary and granary-operator
 	cargo build --release
 
-test-rust: setup
+test-rust: setup-tests
 	cargo test --release --workspace
 
-test-clients: setup build
+test-clients: setup-tests build
 	$(in_env) -m pytest tests $(PYTEST_ARGS)
 
 setup:
-	@scripts/need.sh compiler postgres pgbouncer slapd python-venv
+	@scripts/need.sh compiler postgres python-venv
+
+setup-tests: setup
+	@scripts/need.sh pgbouncer slapd

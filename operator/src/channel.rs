@@ -14,7 +14,7 @@ use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 
 use self::status::Found;
-use crate::conditions::{Reason, Standing};
+use crate::conditions::{self, Reason, Standing};
 use crate::connection::{BUCKET_BELIEVED, Key};
 use crate::operator::{Operator, jittered, key_of};
 
@@ -40,10 +40,7 @@ pub fn registry_of(channel: &ChannelObject) -> Option<Key> {
 pub fn is_ready(channel: &ChannelObject) -> bool {
     channel.status.as_ref().is_some_and(|status| {
         status.observed_generation == channel.metadata.generation
-            && status
-                .conditions
-                .iter()
-                .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+            && conditions::ready(&status.conditions).is_some_and(|ready| ready.status == "True")
     })
 }
 

@@ -113,6 +113,17 @@ impl Conditions {
     }
 }
 
+/// What was said last of whether an object is what its spec says.
+pub fn ready(conditions: &[Condition]) -> Option<&Condition> {
+    conditions.iter().find(|condition| condition.type_ == "Ready")
+}
+
+/// Whether an object stands elsewhere than before: ready or not, or for another reason.
+pub fn stands_elsewhere(before: &[Condition], now: &[Condition]) -> bool {
+    let of = |conditions| ready(conditions).map(|ready| (&ready.status, &ready.reason));
+    of(before) != of(now)
+}
+
 /// A merge patch that makes one status of another: what the new one lacks is taken away.
 pub fn replacing<S: Serialize>(before: &S, after: &S) -> Value {
     let json = |status: &S| serde_json::to_value(status).unwrap_or_default();

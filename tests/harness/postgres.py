@@ -79,11 +79,15 @@ class Postgres:
     @property
     def url(self) -> str:
         """The connection URL, with a password that trust authentication does not ask for."""
-        return f"postgresql://granary:{PASSWORD}@/{DATABASE}?host={quote(str(self.folder), safe='')}"
+        return self.url_of(DATABASE)
 
-    def sql(self, statement: str) -> list[list[str]]:
-        """Runs a statement; its rows, as text."""
-        out = self._run("psql", "-h", str(self.folder), "-U", "granary", "-d", DATABASE, "-XqAt", "-F", "\t", "-c", statement)
+    def url_of(self, database: str) -> str:
+        """The connection URL of another database."""
+        return f"postgresql://granary:{PASSWORD}@/{database}?host={quote(str(self.folder), safe='')}"
+
+    def sql(self, statement: str, database: str = DATABASE) -> list[list[str]]:
+        """Runs a statement, or several; their rows, as text."""
+        out = self._run("psql", "-h", str(self.folder), "-U", "granary", "-d", database, "-v", "ON_ERROR_STOP=1", "-XqAt", "-F", "\t", "-c", statement)
         return [line.split("\t") for line in out.splitlines()]
 
     @contextmanager

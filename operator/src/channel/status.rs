@@ -7,7 +7,7 @@ use kube::api::Patch;
 use kube::{Api, Client};
 use serde_json::json;
 
-use crate::conditions::{Conditions, Reason, Standing};
+use crate::conditions::{self, Conditions, Reason, Standing};
 use crate::connection::Connection;
 use crate::operator::{key_of, merging};
 
@@ -59,8 +59,7 @@ impl Found {
 
     /// Ready where it was, and waiting for this reason where it was not.
     pub(super) fn stands_as_before(&self, reason: Reason) -> Standing {
-        let ready = self.status.conditions.iter().find(|condition| condition.type_ == "Ready");
-        if ready.is_some_and(|ready| ready.status == "True") {
+        if conditions::ready(&self.status.conditions).is_some_and(|ready| ready.status == "True") {
             Standing::Ready
         } else {
             Standing::Progressing(reason)
@@ -86,17 +85,13 @@ impl Found {
         }
         let key = key_of(object);
         let api: Api<ChannelObject> = Api::namespaced(client.clone(), &key.namespace);
-        let patch = json!({"status": crate::conditions::replacing(&before, &self.status)});
+        let patch = json!({"status": conditions::replacing(&before, &self.status)});
         match api.patch_status(&key.name, &merging(), &Patch::Merge(patch)).await {
             Ok(_) => {}
             // Deleted meanwhile: nobody is left to tell.
             Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(false),
             Err(error) => return Err(error),
         }
-        let ready = |status: &ChannelStatus| {
-            let found = status.conditions.iter().find(|condition| condition.type_ == "Ready");
-            found.map(|ready| (ready.status.clone(), ready.reason.clone()))
-        };
-        Ok(ready(&before) != ready(&self.status))
+        Ok(conditions::stands_elsewhere(&before.conditions, &self.status.conditions))
     }
 }

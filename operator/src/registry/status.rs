@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::validate::ValidatedRegistry;
 use super::{Standing, Step};
-use crate::conditions::{Conditions, Reason};
+use crate::conditions::{self, Conditions, Reason};
 use crate::connection::Connection;
 use crate::operator::{key_of, merging};
 
@@ -126,9 +126,7 @@ impl Found {
 
     /// Keeps everything that was known, and where the object stood.
     pub(super) fn keep(&mut self) -> Standing {
-        let known = self.status.conditions.iter();
-        let of = |type_: &str| known.clone().find(|condition| condition.type_ == type_);
-        match of("Ready") {
+        match conditions::ready(&self.status.conditions) {
             Some(ready) if ready.status == "True" => Standing::Ready,
             _ => Standing::Progressing(Reason::new("Paused", "spec.paused is set: nothing is written")),
         }
@@ -156,13 +154,9 @@ impl Found {
         }
         let key = key_of(object);
         let api: Api<RegistryObject> = Api::namespaced(client.clone(), &key.namespace);
-        let patch = json!({"status": crate::conditions::replacing(&before, &self.status)});
+        let patch = json!({"status": conditions::replacing(&before, &self.status)});
         api.patch_status(&key.name, &merging(), &Patch::Merge(patch)).await?;
-        let ready = |status: &RegistryStatus| {
-            let found = status.conditions.iter().find(|condition| condition.type_ == "Ready");
-            found.map(|ready| (ready.status.clone(), ready.reason.clone()))
-        };
-        Ok(ready(&before) != ready(&self.status))
+        Ok(conditions::stands_elsewhere(&before.conditions, &self.status.conditions))
     }
 }
 

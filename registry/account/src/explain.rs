@@ -64,10 +64,8 @@ impl Question {
         if matches!(subject, Subject::Group(_) | Subject::Authenticated) {
             return Err(QuestionError::NotOne);
         }
-        let action = [Action::Read, Action::Publish, Action::Remove, Action::Administer]
-            .into_iter()
-            .find(|known| known.as_str() == action)
-            .ok_or(QuestionError::Action)?;
+        let action = Action::ALL.into_iter().find(|known| known.as_str() == action);
+        let action = action.ok_or(QuestionError::Action)?;
         let (format, name) = channel.split_once('/').ok_or(QuestionError::Channel)?;
         let format: Format = format.parse().map_err(|_| QuestionError::Channel)?;
         let channel = ChannelName::parse(format, name).map_err(|_| QuestionError::Channel)?;
@@ -251,7 +249,7 @@ fn page(
                         label {
                             "action "
                             select name="action" {
-                                @for known in [Action::Read, Action::Publish, Action::Remove, Action::Administer] {
+                                @for known in Action::ALL {
                                     option selected[known.as_str() == action] { (known.as_str()) }
                                 }
                             }
@@ -274,13 +272,11 @@ fn page(
         }
     };
     let mut response = respond::content(StatusCode::OK, respond::HTML, page.into_string());
-    let headers = response.headers_mut();
-    headers.insert(
+    response.headers_mut().insert(
         http::header::CONTENT_SECURITY_POLICY,
         http::HeaderValue::from_static("default-src 'none'; form-action 'self'; frame-ancestors 'none'"),
     );
-    headers.insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
-    response
+    crate::not_stored(response)
 }
 
 fn shown(grant: &ToldGrant) -> Markup {

@@ -13,7 +13,8 @@ mod whoami;
 use std::sync::Arc;
 
 use granary_http::{Access, Body, Call, Freshness, Protocol, Refusal, respond};
-use http::{Method, Response, StatusCode};
+use http::header::CACHE_CONTROL;
+use http::{HeaderValue, Method, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -54,6 +55,12 @@ fn shape(refusal: &Refusal) -> Response<Body> {
 
 fn ok(body: &impl serde::Serialize) -> Result<Response<Body>, Refusal> {
     respond::json(StatusCode::OK, body).map_err(Refusal::internal)
+}
+
+/// For what nobody else may see again: no cache keeps it.
+fn not_stored(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// The JSON body of a request.

@@ -29,13 +29,12 @@ pub(crate) async fn mint_token(_: Arc<State>, mut call: Call) -> Result<Response
     let exchange: Exchange = crate::read_json(&mut call).await?;
     let identity = &call.arrival.services.identity;
     let minted = identity.mint(&exchange.token, call.arrival.origin.client).await.map_err(refuse)?;
-    let mut response = crate::ok(&json!({
+    let made = json!({
         "success": true,
         "token": minted.token.expose(),
         "expires": minted.expires_at.as_second(),
-    }))?;
-    response.headers_mut().insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
-    Ok(response)
+    });
+    Ok(crate::not_stored(crate::ok(&made)?))
 }
 
 fn refuse(error: MintError) -> Refusal {

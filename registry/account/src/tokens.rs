@@ -122,29 +122,19 @@ pub(crate) async fn create(_: Arc<State>, mut call: Call) -> Result<Response<Bod
         "scope": new.scope,
         "expiresAt": expires_at,
     });
-    let mut response = respond::json(StatusCode::CREATED, &made).map_err(Refusal::internal)?;
-    response.headers_mut().insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
-    Ok(response)
+    Ok(crate::not_stored(respond::json(StatusCode::CREATED, &made).map_err(Refusal::internal)?))
 }
 
 /// What the new token is narrowed to: what was asked for, within what its maker has.
 fn scope_of(wanted: &Wanted, maker: Option<&TokenScope>) -> Result<Option<TokenScope>, Refusal> {
-    let narrowed = wanted.role.is_some() || !wanted.channels.is_empty() || !wanted.packages.is_empty();
-    if !narrowed {
-        return Ok(maker.cloned());
-    }
+    let scope = TokenScope::of(wanted.role, wanted.channels.clone(), wanted.packages.clone());
+    let Some(scope) = scope else { return Ok(maker.cloned()) };
     let depth = std::iter::successors(maker, |scope| scope.within.as_deref()).count();
     if depth >= DEEPEST {
         return Err(Refusal::bad_request(format!(
             "a token of at most {DEEPEST} narrower ones can be narrowed"
         )));
     }
-    let scope = TokenScope {
-        channels: wanted.channels.clone(),
-        packages: wanted.packages.clone(),
-        role: wanted.role.unwrap_or(Role::Owner),
-        within: None,
-    };
     Ok(Some(scope.made_by(maker)))
 }
 

@@ -18,6 +18,9 @@ pub enum Action {
 }
 
 impl Action {
+    /// Every action.
+    pub const ALL: [Self; 4] = [Self::Read, Self::Publish, Self::Remove, Self::Administer];
+
     /// The name in logs and in the audit.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -125,6 +128,16 @@ pub struct TokenScope {
 }
 
 impl TokenScope {
+    /// The scope that narrows to these, or none where nothing of it narrows. Without a role, that of an owner is the highest.
+    pub fn of(
+        role: Option<Role>,
+        channels: Vec<PackagePattern>,
+        packages: Vec<PackagePattern>,
+    ) -> Option<Self> {
+        let narrows = role.is_some() || !channels.is_empty() || !packages.is_empty();
+        narrows.then(|| Self { channels, packages, role: role.unwrap_or(Role::Owner), within: None })
+    }
+
     /// The scope of a token that a holder of `maker` makes with this scope: no wider than either.
     #[must_use]
     pub fn made_by(self, maker: Option<&Self>) -> Self {

@@ -5,6 +5,7 @@
 //! Neither is a stand-in: the registry talks to both as it would to a bucket and a database of a cloud, and both keep
 //! what they acknowledged over a loss of power.
 
+mod folder_lock;
 pub mod object_store;
 pub mod postgres;
 

@@ -204,7 +204,7 @@ fn report_rules(rules: &Rules, report: &mut Report) {
                  part, and quotes are letters"
             )),
             RulePattern::Matches(pattern, written) => {
-                if rules.generation == Generation::Two && written.is_some() {
+                if written.is_some() {
                     let versions: Vec<String> = pattern.texts(&grants::spellings(rules));
                     report.note(format!(
                         "the rule {text} was also one for other spellings of its version: {}. Still others, with more \

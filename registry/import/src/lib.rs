@@ -8,7 +8,7 @@
 //! [`granary_core::decide`] the same questions about the grants of the channels as they validate, and the answers are
 //! compared. The tests hold the transcriptions beside the old servers themselves.
 //!
-//! Files are read by the caller; the one exception is [`quetz::read_sqlite`], since `SQLite` reads its own.
+//! Files are read by the caller; the one exception is [`quetz::read_sqlite`], since SQLite reads its own.
 
 pub mod conan;
 pub mod devpi;

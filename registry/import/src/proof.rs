@@ -57,7 +57,7 @@ pub struct Question {
     pub allowed: bool,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
 fn action_name<S: serde::Serializer>(action: &Action, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(action.as_str())
 }

@@ -1,4 +1,4 @@
-//! Quetz: its database, in `SQLite` or Postgres.
+//! Quetz: its database, in SQLite or Postgres.
 //!
 //! Sources: `quetz/db_models.py` (the tables), `quetz/authorization.py` (who may do what) of quetz-server 0.10.
 

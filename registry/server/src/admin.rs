@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use granary_account::Question;
-use granary_core::{Clock, Role, SystemClock, TokenScope};
+use granary_core::{Clock, SystemClock, TokenScope};
 use granary_http::metrics::HttpMetrics;
 use granary_identity::{Accounts, NewAccount, NewToken, TokenText};
 use granary_process::{Context, Failure};
@@ -46,13 +46,7 @@ pub async fn token(args: TokenArgs) -> Result<(), Failure> {
     let accounts = assembled.identity.accounts();
     match args.action {
         TokenAction::Create { user, role, channel, package, expires_in_days, label } => {
-            let narrowed = role.is_some() || !channel.is_empty() || !package.is_empty();
-            let scope = narrowed.then(|| TokenScope {
-                channels: channel,
-                packages: package,
-                role: role.unwrap_or(Role::Owner),
-                within: None,
-            });
+            let scope = TokenScope::of(role, channel, package);
             let expires_at = expires_in_days
                 .map(|days| SystemClock.now() + SignedDuration::from_hours(24 * i64::from(days)));
             let token = TokenText::generate(&mut rand::rng());

@@ -90,7 +90,7 @@ async fn quetz_database(args: QuetzArgs) -> Result<ExitCode, Failure> {
     finish(&read.import, read.questions(), &args.output, "the database of a Quetz", "quetz")
 }
 
-/// The URL without the driver that `SQLAlchemy` names in it (`postgresql+psycopg2://`); none if it is no such URL.
+/// The URL without the driver that SQLAlchemy names in it (`postgresql+psycopg2://`); none if it is no such URL.
 fn postgres_url(text: &str) -> Option<String> {
     let (scheme, rest) = text.split_once("://")?;
     let is_postgres = matches!(scheme.split('+').next(), Some("postgresql" | "postgres"));

@@ -1,11 +1,10 @@
 //! What runs by itself: the job worker with its periodic jobs, and the counters that are written down now and then.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use granary_core::report;
 use granary_crds::ValidRegistry;
-use granary_identity::{Attempts, Identity};
+use granary_identity::Identity;
 use granary_store::{ChannelCount, DbError, Done, JobFailure, Jobs, NewJob, Store};
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
@@ -75,29 +74,27 @@ fn jobs(registry: &ValidRegistry, store: &Store, identity: &Identity) -> Jobs {
     let scrub_every = registry.jobs.scrub_every;
     let audit_retention = registry.identity.audit_retention;
     let (collector, sweeper, scrubber, pruner) = (store.clone(), store.clone(), store.clone(), store.clone());
-    let attempts = Attempts::new(store, registry.identity.logins);
-    let identity = Arc::new(identity.clone());
+    let identity = identity.clone();
     store
         .jobs()
         .handle("collect", move |_| {
-            let (store, identity) = (collector.clone(), Arc::clone(&identity));
+            let store = collector.clone();
             async move {
                 let collected = store.collect(retention).await?;
-                let tokens = identity.prune().await?;
-                tracing::info!(blobs = collected.blobs, objects = collected.objects, tokens, "collected");
+                tracing::info!(blobs = collected.blobs, objects = collected.objects, "collected");
                 Ok::<_, JobFailure>(Done::Again(collect_every))
             }
         })
         .handle("prune", move |_| {
-            let (store, attempts) = (pruner.clone(), attempts.clone());
+            let (store, identity) = (pruner.clone(), identity.clone());
             async move {
                 let now = store.clock().now();
                 let audit = store.prune_audit(audit_retention, now).await?;
                 let oldest =
                     (now - SignedDuration::from_hours(24 * USAGE_DAYS)).to_zoned(TimeZone::UTC).date();
                 let usage = store.prune_usage_days(oldest).await?;
-                let attempts = attempts.prune().await?;
-                tracing::info!(audit, usage, attempts, "removed rows that were kept long enough");
+                let credentials = identity.prune().await?;
+                tracing::info!(audit, usage, credentials, "removed rows that were kept long enough");
                 Ok::<_, JobFailure>(Done::Again(PRUNE_EVERY))
             }
         })

@@ -31,7 +31,7 @@ fn allowed(grants: &[Grant], who: &Principal, action: Action, package: Option<&s
 
 #[test]
 fn nothing_is_allowed_without_a_grant() {
-    for action in [Action::Read, Action::Publish, Action::Remove, Action::Administer] {
+    for action in Action::ALL {
         assert!(!allowed(&[], &Principal::Anonymous, action, None));
         assert!(!allowed(&[], &user("ada", &["dev"]), action, Some("x")));
     }
@@ -181,8 +181,6 @@ fn any_principal() -> impl Strategy<Value = Principal> {
     prop_oneof![1 => Just(Principal::Anonymous), 6 => user, 3 => workload]
 }
 
-const ACTIONS: [Action; 4] = [Action::Read, Action::Publish, Action::Remove, Action::Administer];
-
 proptest! {
     /// Whoever makes a token by a token, and by that the next one, gains nothing at any step.
     #[test]
@@ -195,7 +193,7 @@ proptest! {
         if let Principal::User { scope, .. } | Principal::Workload { scope, .. } = &mut made {
             *scope = Some(TokenScope { within: None, ..asked_for }.made_by(maker.scope()));
         }
-        for action in ACTIONS {
+        for action in Action::ALL {
             for package in [None, Some("a"), Some("ab"), Some("b"), Some("c")] {
                 let gained = allowed(&grants, &made, action, package) && !allowed(&grants, &maker, action, package);
                 prop_assert!(!gained, "{:?} {:?}", action, package);
@@ -210,7 +208,7 @@ proptest! {
         principal in any_principal(),
     ) {
         let channel = ChannelName::parse(Format::PyPi, "dev").unwrap();
-        for action in ACTIONS {
+        for action in Action::ALL {
             for package in [None, Some("ab"), Some("c")] {
                 let explained = explain(&grants, &principal, Format::PyPi, &channel, action, package);
                 prop_assert_eq!(explained.is_allowed(), allowed(&grants, &principal, action, package));

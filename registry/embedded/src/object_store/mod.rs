@@ -26,14 +26,15 @@ mod serve;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use granary_core::Clock;
 use s3s::auth::SecretKey;
 use uuid::Uuid;
+
+use crate::folder_lock::FolderLock;
 
 pub use error::Error;
 
@@ -73,8 +74,7 @@ struct Store {
     changing: Mutex<()>,
     credentials: Credentials,
     clock: Arc<dyn Clock>,
-    /// Locked as long as it is open.
-    _lock: File,
+    _lock: FolderLock,
 }
 
 impl ObjectStore {
@@ -85,14 +85,8 @@ impl ObjectStore {
     /// [`Error::InUse`] if another process has it open, [`Error::Io`] if a file operation fails.
     pub fn open(dir: &Path, credentials: Credentials, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let root = Folder::open(dir.to_owned())?;
-        let lock_path = dir.join("lock");
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock_path);
-        let lock = lock.context("open", &lock_path)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::InUse(dir.to_owned())),
-            Err(TryLockError::Error(error)) => return Err(error).context("lock", &lock_path),
-        }
+        let lock = FolderLock::take(dir).context("lock", &dir.join(FolderLock::FILE))?;
+        let lock = lock.ok_or_else(|| Error::InUse(dir.to_owned()))?;
         let trash = dir.join("trash");
         empty_folder(&trash)?;
         let folder = Folder::open(dir.join("buckets"))?;

@@ -27,10 +27,10 @@ mod place;
 mod ready;
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -41,6 +41,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
+
+use crate::folder_lock::FolderLock;
 
 pub use error::Error;
 pub use log::LogTo;
@@ -121,8 +123,7 @@ pub struct Postgres {
     data: PathBuf,
     socket: Socket,
     port: u16,
-    /// Locked as long as it is open.
-    _lock: File,
+    _lock: FolderLock,
 }
 
 #[derive(Debug)]
@@ -182,7 +183,8 @@ impl Postgres {
         let directory = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
         directory.context("create", dir)?;
         let dir = &dir.canonicalize().context("find", dir)?;
-        let lock = lock(dir)?;
+        let lock = FolderLock::take(dir).context("lock", &dir.join(FolderLock::FILE))?;
+        let lock = lock.ok_or_else(|| Error::InUse(dir.clone()))?;
         let run_as = RunAs::choose(dir)?;
         let home = place::home(dir, &options.outside, &run_as).await?;
         let data = home.join("data");
@@ -321,17 +323,6 @@ fn make_private(data: &Path) -> Result<(), Error> {
         return Ok(());
     }
     fs::set_permissions(data, fs::Permissions::from_mode(0o700)).context("change the permissions of", data)
-}
-
-fn lock(dir: &Path) -> Result<File, Error> {
-    let path = dir.join("lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-    let file = file.context("open", &path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::InUse(dir.to_owned())),
-        Err(TryLockError::Error(error)) => Err(error).context("lock", &path),
-    }
 }
 
 /// Makes the data with the role and the database in it. It gets its name when it is complete.

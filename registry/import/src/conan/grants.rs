@@ -97,12 +97,12 @@ pub(super) fn grants(rules: &Rules, options: &ConanOptions, users: &BTreeSet<Sub
     for (index, step) in write.iter().enumerate().filter(|(_, step)| !step.whom.is_nobody()) {
         let before = &write[..index];
         let own = is_own(rules.generation, step);
-        if !own && !readable(step, before.iter(), &read) {
+        if !own && !readable(step, &before.iter(), &read) {
             write_only.push(step.rule.text.clone());
         }
         // The rules before it that make no exception are part of what the grant gives.
         let taking = before.iter().filter(|earlier| !earlier.whom.covers(&step.whom));
-        if own || options.writers_may_read || readable(step, taking, &read) {
+        if own || options.writers_may_read || readable(step, &taking, &read) {
             drafts.extend(draft(Role::Maintainer, step.whom.clone(), step.pattern.clone(), before.iter()));
             continue;
         }
@@ -129,10 +129,9 @@ pub(super) fn grants(rules: &Rules, options: &ConanOptions, users: &BTreeSet<Sub
 }
 
 /// Whether all whom a writing rule gives to may read all that it matches and none of `before` does.
-#[expect(clippy::needless_pass_by_value, reason = "an iterator that is cloned")]
 fn readable<'a>(
     step: &Step<'_>,
-    before: impl Iterator<Item = &'a Step<'a>> + Clone,
+    before: &(impl Iterator<Item = &'a Step<'a>> + Clone),
     read: &[Step<'_>],
 ) -> bool {
     let all_decided = read.iter().any(|other| other.pattern.covers(step.pattern));
@@ -236,8 +235,8 @@ fn permissions(drafts: Vec<Draft>, spellings: &Spellings) -> Vec<Permission> {
         let texts = |patterns: &mut dyn Iterator<Item = &Pattern>| -> Vec<Raw<_>> {
             patterns.flat_map(|pattern| pattern.texts(spellings)).map(Raw::new).collect()
         };
-        let packages =
-            if patterns.contains(&Pattern::EVERYTHING) { Vec::new() } else { texts(&mut patterns.iter()) };
+        let everything = patterns.contains(&Pattern::EVERYTHING);
+        let packages = if everything { Vec::new() } else { texts(&mut patterns.iter()) };
         let except = texts(&mut except.iter());
         let permission = |packages: &[Raw<_>]| Permission {
             subjects: subjects.clone(),
@@ -245,11 +244,10 @@ fn permissions(drafts: Vec<Draft>, spellings: &Spellings) -> Vec<Permission> {
             packages: packages.to_vec(),
             except: except.clone(),
         };
-        if packages.is_empty() {
+        if everything {
             permissions.push(permission(&[]));
-        } else {
-            permissions.extend(packages.chunks(MAX_LIST).map(permission));
         }
+        permissions.extend(packages.chunks(MAX_LIST).map(permission));
     }
     permissions
 }

@@ -19,7 +19,7 @@ pub enum Generation {
 ///
 /// **This text is the package name that grants of a `conan` channel are about**, with `_` where a recipe has no user
 /// and no channel, as it has in the URLs of Conan's protocol: `zlib/1.3.1@_/_`. The version stands as it was written:
-/// Conan 2 takes `1.0` and `1.0.0` for the same version when it looks for the newest, and keeps them as two recipes. Neither part
+/// Conan takes `1.0` and `1.0.0` for the same version when it looks for the newest, and keeps them as two recipes. Neither part
 /// holds a `/` or an `@`, so that `*` in a pattern never reaches from one part into the next as long as the pattern
 /// has all four.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,7 +48,7 @@ pub(crate) const ABSENT: &str = "_";
 pub(crate) enum Part {
     /// `*`.
     Any,
-    /// This and nothing else. Of a version of Conan 2 this is its [`version_key`].
+    /// This and nothing else. Of a version this is its [`Generation::version_key`].
     Is(String),
 }
 
@@ -154,11 +154,11 @@ pub(crate) enum RulePattern {
 }
 
 impl Generation {
-    /// What two spellings of one version have in common: for Conan 1 nothing.
+    /// What two spellings of one version have in common.
     pub(crate) fn version_key(self, version: &str) -> String {
         match self {
-            Self::One => version.to_owned(),
-            Self::Two => version_key(version),
+            Self::One => version_key_of_one(version),
+            Self::Two => version_key_of_two(version),
         }
     }
 
@@ -184,13 +184,8 @@ impl Generation {
             "*" => Part::Any,
             version => Part::Is(self.version_key(version)),
         };
-        // A version of Conan 2 may be written in a way that no reference may and be the same as one that may (` 1`).
-        let version_possible = match self {
-            Self::One => possible(version),
-            Self::Two => {
-                version == "*" || !spellings_of(&version_key(version)).is_empty() || possible(version)
-            }
-        };
+        // A version may be written in a way that no reference may and be the same as one that may (` 1`, of 2.x).
+        let version_possible = possible(version) || !self.spellings_of(&self.version_key(version)).is_empty();
         // A recipe has both user and channel, or neither.
         let (user, channel) = match (user, channel) {
             (ABSENT, "*") | ("*", ABSENT) => (ABSENT, ABSENT),
@@ -218,8 +213,7 @@ type Fields<'a> = [Option<&'a str>; 4];
 
 /// `ConanFileReference.loads` with its validation.
 fn fields_of_one(text: &str) -> Option<Fields<'_>> {
-    let something =
-        |text: Option<&'_ str>| text.as_ref().is_some_and(|text| !text.is_empty() && *text != ABSENT);
+    let something = |text: Option<&'_ str>| text.is_some_and(|text| !text.is_empty() && text != ABSENT);
     let (text, revision) = match text.split_once('#') {
         Some((text, revision)) => (text, Some(revision)),
         None => (text, None),
@@ -231,15 +225,15 @@ fn fields_of_one(text: &str) -> Option<Fields<'_>> {
     };
     let Pair::Two(name, version) = pair(name_version, '/')? else { return None };
     let version = strip(version);
-    let (user, channel) = match user_channel.map(|text| pair(text, '/')) {
-        Some(None) => return None,
-        Some(Some(Pair::Two(user, channel))) => (Some(user), Some(channel)),
-        Some(Some(Pair::One(user))) => (Some(user), None),
-        None | Some(Some(Pair::Nothing)) => (None, None),
+    let user_channel = user_channel.map_or(Some(Pair::Nothing), |text| pair(text, '/'))?;
+    let (user, channel) = match user_channel {
+        Pair::Two(user, channel) => (Some(user), Some(channel)),
+        Pair::One(user) => (Some(user), None),
+        Pair::Nothing => (None, None),
     };
     let user = user.filter(|_| something(user));
     let channel = channel.filter(|_| something(channel));
-    let is_name = |text: &str| text == "*" || (is_legal(text) && (2..=51).contains(&text.len()));
+    let is_name = |text: &str| text == "*" || Generation::One.is_part(text);
     let is_range = |text: &str| {
         (text.starts_with('[') && text.ends_with(']')) || (text.starts_with('(') && text.ends_with(')'))
     };
@@ -302,14 +296,26 @@ fn fields_of_two(text: &str) -> Option<Fields<'_>> {
     Some([Some(name), Some(version), user, channel])
 }
 
+/// What Conan 1 compares versions by (`conans/model/version.py`): items between dots and dashes, numbers by their value,
+/// zeros at the end left out; and the text behind the last `+`.
+fn version_key_of_one(version: &str) -> String {
+    let (main, build) = version.rsplit_once('+').unwrap_or((version, ""));
+    let number = |item: &str| !item.is_empty() && item.bytes().all(|byte| byte.is_ascii_digit());
+    let items = main.split(['.', '-']).map(|text| if number(text) { item(text) } else { text.to_owned() });
+    let mark = if build.is_empty() { "" } else { "+" };
+    format!("{}{mark}{build}", without_zeros(items.collect()))
+}
+
 /// What Conan 2 compares versions by (`conan/internal/model/version.py`): items between dots, numbers by their value,
 /// zeros at the end left out; and the same of what follows the first `-` and the last `+`.
-pub(crate) fn version_key(version: &str) -> String {
-    let (main, rest) = split_main(version);
+fn version_key_of_two(version: &str) -> String {
+    let (main, rest) = Generation::Two.split_main(version);
     let (pre, build) = match rest.rsplit_once('+') {
         Some((pre, build)) => (pre, Some(build)),
         None => (rest, None),
     };
+    // A text that reads like a number is one.
+    let items = |text: &str| without_zeros(text.split('.').map(item).collect());
     let mut key = items(main);
     for (mark, part) in [("-", pre.strip_prefix('-')), ("+", build)] {
         if let Some(part) = part {
@@ -320,16 +326,8 @@ pub(crate) fn version_key(version: &str) -> String {
     key
 }
 
-/// A version before its pre-release and build, and from there on.
-fn split_main(version: &str) -> (&str, &str) {
-    let without_build = version.rfind('+').unwrap_or(version.len());
-    version.split_at(version[..without_build].find('-').unwrap_or(without_build))
-}
-
-/// The items with numbers in their shortest form, without zeros at the end; `0` when nothing else is left. A text that
-/// reads like a number is one.
-fn items(text: &str) -> String {
-    let mut items: Vec<String> = text.split('.').map(item).collect();
+/// Items without the zeros at their end; `0` when nothing else is left.
+fn without_zeros(mut items: Vec<String>) -> String {
     while items.last().is_some_and(|item| item == "0") {
         items.pop();
     }
@@ -357,31 +355,58 @@ fn item(text: &str) -> String {
     }
 }
 
-/// How many items a version is spelled with at most, where Conan 2 would take any number of zeros.
+/// How many items a version is spelled with at most, where Conan would take any number of zeros.
 const SPELLED_ITEMS: usize = 4;
 
-/// How a version may be written: with zeros at its end, up to four items.
-fn spellings_of(version: &str) -> BTreeSet<String> {
-    let (main, rest) = split_main(version);
-    let mut items: Vec<&str> = main.split('.').collect();
-    while items.last().is_some_and(|last| item(last) == "0") {
-        items.pop();
+impl Generation {
+    /// A version's items, and what follows them.
+    fn split_main(self, version: &str) -> (&str, &str) {
+        let end = version.rfind('+').unwrap_or(version.len());
+        match self {
+            Self::One => version.split_at(end),
+            Self::Two => version.split_at(version[..end].find('-').unwrap_or(end)),
+        }
     }
-    (items.len().max(1)..=SPELLED_ITEMS.max(items.len()))
-        .map(|count| {
-            let zeros = std::iter::repeat_n("0", count - items.len());
-            let main: Vec<&str> = items.iter().copied().chain(zeros).collect();
-            format!("{}{rest}", main.join("."))
-        })
-        .filter(|version| is_legal(version))
-        .collect()
+
+    /// Whether a reference may have the text as a part. A 1.x server wants two to 51 characters.
+    fn is_part(self, text: &str) -> bool {
+        is_legal(text) && (self == Self::Two || (2..=51).contains(&text.len()))
+    }
+
+    /// How a version may be written: with zeros at its end, up to four items.
+    fn spellings_of(self, version: &str) -> BTreeSet<String> {
+        let (main, rest) = self.split_main(version);
+        let separators: &[char] = match self {
+            Self::One => &['.', '-'],
+            Self::Two => &['.'],
+        };
+        let (mut kept, mut items) = (main, main.split(separators).count());
+        while items > 0 {
+            let (before, last) =
+                kept.rfind(separators).map_or(("", kept), |at| (&kept[..at], &kept[at + 1..]));
+            if item(last) != "0" {
+                break;
+            }
+            (kept, items) = (before, items - 1);
+        }
+        (items.max(1)..=SPELLED_ITEMS.max(items))
+            .map(|count| {
+                let zeros = ".0".repeat(count - items);
+                let main = format!("{kept}{zeros}");
+                format!("{}{rest}", if items == 0 { &main[1..] } else { &main })
+            })
+            .filter(|spelling| {
+                self.is_part(spelling) && self.version_key(spelling) == self.version_key(version)
+            })
+            .collect()
+    }
 }
 
 /// How the versions that rules name may be written.
 ///
-/// A rule of Conan 2 for `1.0` is also one for `1`, `1.0.0` and `1.0.0.0`, which are four patterns here. What a pattern cannot
-/// say is "any number of zeros", nor zeros before a number: versions with more than four items, and `01.0` where no rule
-/// is written so, are packages of their own.
+/// A rule for `1.0` is also one for `1`, `1.0.0` and `1.0.0.0`, which are four patterns here. What a pattern cannot say is "any
+/// number of zeros", nor zeros before a number (nor, in Conan 1, dashes for dots): versions with more than four items, and
+/// `01.0` where no rule is written so, are packages of their own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Spellings(BTreeMap<String, BTreeSet<String>>);
 
@@ -389,14 +414,10 @@ impl Spellings {
     /// Takes in the version of a rule, as written.
     pub(crate) fn add(&mut self, key: &str, written: Option<&str>, generation: Generation) {
         let all = self.0.entry(key.to_owned()).or_default();
-        if generation == Generation::One {
-            all.insert(key.to_owned());
-            return;
-        }
-        all.extend(spellings_of(key));
+        all.extend(generation.spellings_of(key));
         if let Some(written) = written {
             all.insert(written.to_owned());
-            all.extend(spellings_of(written));
+            all.extend(generation.spellings_of(written));
         }
     }
 
@@ -418,38 +439,57 @@ mod tests {
     use super::*;
 
     #[test]
-    fn conan_2_leaves_zeros_out() {
-        for same in [
-            &["1", "1.0", "1.0.0.0.0", "01", "1.00"][..],
-            &["0", "0.0", "00"][..],
-            &["1.2-beta", "1.2.0-beta.0", "01.2-beta"],
-            &["1+a", "1.0+a", "1+a.0"],
-            &["cci.2020", "cci.02020.0"],
-            &["1+2+3", "1+2+3.0"],
+    fn zeros_at_the_end_are_left_out() {
+        use Generation::{One, Two};
+        for (generation, same) in [
+            (Two, &["1", "1.0", "1.0.0.0.0", "01", "1.00"][..]),
+            (Two, &["0", "0.0", "00"]),
+            (Two, &["1.2-beta", "1.2.0-beta.0", "01.2-beta"]),
+            (Two, &["1+a", "1.0+a", "1+a.0"]),
+            (Two, &["cci.2020", "cci.02020.0"]),
+            (Two, &["1+2+3", "1+2+3.0"]),
+            (One, &["1", "1.0", "1-0", "1.00.0", "01", "1+"]),
+            (One, &["1.2-rc", "1.2.rc", "1-2.rc.0"]),
+            (One, &["1+a", "1.0+a"]),
         ] {
             for version in same {
-                assert_eq!(version_key(version), version_key(same[0]), "{version}");
+                assert_eq!(generation.version_key(version), generation.version_key(same[0]), "{version}");
             }
         }
-        for (one, other) in
-            [("1.0", "1.0-0"), ("1", "1.0.1"), ("1.0", "1.0+0"), ("1.a", "1.A"), ("10", "1"), ("1-", "1-0")]
-        {
-            assert_ne!(version_key(one), version_key(other));
+        for (generation, one, other) in [
+            (Two, "1.0", "1.0-0"),
+            (Two, "1", "1.0.1"),
+            (Two, "1.0", "1.0+0"),
+            (Two, "1.a", "1.A"),
+            (Two, "10", "1"),
+            (Two, "1-", "1-0"),
+            (One, "1.0-rc", "1-rc"),
+            (One, "1+a", "1+a.0"),
+            (One, "1", "1_0"),
+        ] {
+            assert_ne!(generation.version_key(one), generation.version_key(other), "{one} {other}");
         }
     }
 
     #[test]
     fn a_version_is_spelled_with_up_to_four_items() {
-        let mut spellings = Spellings::default();
-        spellings.add(&version_key("1.0"), Some("1.0"), Generation::Two);
-        assert_eq!(spellings.of("1"), ["1", "1.0", "1.0.0", "1.0.0.0"]);
-        spellings.add(&version_key("2023.01-rc"), Some("2023.01-rc"), Generation::Two);
-        let written = spellings.of(&version_key("2023.1-rc"));
-        assert!(written.contains(&"2023.01.0-rc".to_owned()) && written.contains(&"2023.1-rc".to_owned()));
-        spellings.add(&version_key("0.0"), Some("0.0"), Generation::Two);
-        assert_eq!(spellings.of("0"), ["0", "0.0", "0.0.0", "0.0.0.0"]);
-        spellings.add("3.0", Some("3.0"), Generation::One);
-        assert_eq!(spellings.of("3.0"), ["3.0"]);
+        for generation in [Generation::One, Generation::Two] {
+            let mut spellings = Spellings::default();
+            let mut add =
+                |version: &str| spellings.add(&generation.version_key(version), Some(version), generation);
+            add("1.0");
+            add("2023.01-rc");
+            add("0.0");
+            let of = |version| spellings.of(&generation.version_key(version));
+            // A 1.x server takes no version of one character.
+            let short = usize::from(generation == Generation::One);
+            assert_eq!(of("1"), ["1", "1.0", "1.0.0", "1.0.0.0"][short..]);
+            assert_eq!(of("0"), ["0", "0.0", "0.0.0", "0.0.0.0"][short..]);
+            let dated = of("2023.1-rc");
+            assert!(dated.contains(&"2023.01-rc".to_owned()), "{dated:?}");
+            let extended = if generation == Generation::One { "2023.01-rc.0" } else { "2023.01.0-rc" };
+            assert!(dated.contains(&extended.to_owned()), "{dated:?}");
+        }
     }
 
     #[test]

@@ -31,12 +31,12 @@ pub(crate) enum Whom {
 
 impl Whom {
     /// Those who are in both.
-    #[expect(clippy::match_same_arms, reason = "the wider one comes first")]
     pub(crate) fn and(&self, other: &Self) -> Self {
         match (self, other) {
-            (Self::Everybody, whom) | (whom, Self::Everybody) => whom.clone(),
-            (Self::LoggedIn, whom) | (whom, Self::LoggedIn) => whom.clone(),
             (Self::Users(own), Self::Users(other)) => Self::Users(own & other),
+            (Self::Users(_), _) | (Self::LoggedIn, Self::Everybody) => self.clone(),
+            // Of the two, the other is the smaller.
+            _ => other.clone(),
         }
     }
 

@@ -66,7 +66,7 @@ pub(super) fn references(rules: &Rules, most: usize) -> Vec<Reference> {
         return (0..all).map(reference).collect();
     }
     // A stride without a factor in common with the number of combinations reaches them in an even spread.
-    let stride = (all / most..=all).find(|stride| greatest_common_divisor(*stride, all) == 1).unwrap_or(1);
+    let stride = (all / most..all).find(|stride| greatest_common_divisor(*stride, all) == 1).unwrap_or(1);
     (0..most).map(|step| reference(step * stride % all)).collect()
 }
 

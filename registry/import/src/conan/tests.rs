@@ -244,8 +244,8 @@ fn section() -> impl Strategy<Value = Items> {
 }
 
 fn text_of(items: &Items) -> String {
-    let lines: Vec<_> = items.iter().map(|(pattern, users)| format!("{pattern}: {users}\n")).collect();
-    lines.concat()
+    let lines: Vec<String> = items.iter().map(|(pattern, users)| format!("{pattern}: {users}")).collect();
+    lines.join("\n")
 }
 
 proptest! {

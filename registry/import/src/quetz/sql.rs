@@ -1,4 +1,4 @@
-//! The tables of Quetz, read from `SQLite` or Postgres with the same statements.
+//! The tables of Quetz, read from SQLite or Postgres with the same statements.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ const API_KEYS: &str = "SELECT description, owner_id, user_id, CAST(expire_at AS
 /// Why a database cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// `SQLite` says no.
+    /// SQLite says no.
     #[error("the SQLite database of Quetz cannot be read")]
     Sqlite(#[from] rusqlite::Error),
     /// Postgres says no.
