@@ -325,6 +325,11 @@ settings! {
         pub drain_timeout: Raw<Duration> = Raw::new("25s"),
         /// How many part buffers of 8 MiB all uploads share. With more uploads than buffers, uploads wait.
         pub upload_buffers: u32 = 8,
+        /// The most requests a second that a pod answers to one caller with a credential, in bursts of ten times as many; 0 for
+        /// any number.
+        pub requests_per_caller: u32 = 0,
+        /// The same for requests without a credential from one address.
+        pub requests_per_address: u32 = 0,
     }
 }
 

@@ -128,7 +128,7 @@ pub(super) fn identity(problems: &mut Problems, spec: &IdentitySpec) -> Option<I
     let audit_retention = positive(problems, "spec.identity.audit.retention", &spec.audit.retention);
     let max_token_lifetime =
         problems.read_optional("spec.identity.maxTokenLifetime", spec.max_token_lifetime.as_ref());
-    let mut names = HashSet::new();
+    let (mut names, mut urls) = (HashSet::new(), HashSet::new());
     let mut issuers = Vec::new();
     for (index, issuer) in spec.issuers.iter().enumerate() {
         let path = format!("spec.identity.issuers[{index}]");
@@ -139,6 +139,12 @@ pub(super) fn identity(problems: &mut Problems, spec: &IdentitySpec) -> Option<I
             problems.add(
                 format!("{path}.name"),
                 format!("there are two issuers {name}; give each a name of its own"),
+            );
+        }
+        if read.is_some() && !urls.insert(issuer.url.text()) {
+            problems.add(
+                format!("{path}.url"),
+                "another issuer has this URL: tokens could be of either; write one issuer with all audiences",
             );
         }
         issuers.extend(read);

@@ -1,5 +1,6 @@
 //! Validation of a `PackageRegistry`, as far as the server reads it.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -117,6 +118,10 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// The part buffers that all uploads share.
     pub upload_buffers: u32,
+    /// The most requests a second of one caller with a credential.
+    pub requests_per_caller: Option<NonZeroU32>,
+    /// The most requests a second from one address without one.
+    pub requests_per_address: Option<NonZeroU32>,
 }
 
 /// What is kept near.
@@ -383,6 +388,8 @@ fn limits(problems: &mut Problems, spec: &LimitsSpec) -> Option<Limits> {
         max_connections: spec.max_connections,
         drain_timeout: drain_timeout?,
         upload_buffers: spec.upload_buffers,
+        requests_per_caller: NonZeroU32::new(spec.requests_per_caller),
+        requests_per_address: NonZeroU32::new(spec.requests_per_address),
     })
 }
 

@@ -237,3 +237,48 @@ fn a_spec_that_is_printed_shows_no_secret() {
         format!("{spec:?} {} {:?}", serde_json::to_string(&spec).unwrap(), validate_registry(&spec).unwrap());
     assert!(!printed.contains("hunter2"), "{printed}");
 }
+
+#[test]
+fn all_problems_of_the_sources_of_identity_are_told_at_once() {
+    let issuer = |name: &str, url: &str| json!({"name": name, "url": url, "audiences": ["granary"]});
+    let problems = registry(json!({"identity": {
+        "issuers": [
+            issuer("ci", "https://issuer.example"),
+            issuer("ci", "https://other.example"),
+            issuer("twin", "https://issuer.example"),
+            {"name": "none", "url": "https://third.example", "audiences": []},
+            {"name": "both", "url": "https://fourth.example", "audiences": ["granary"],
+                "jwksUrl": "https://fourth.example/keys", "jwksFile": "/keys"},
+        ],
+        "authenticators": [
+            {"name": "local", "users": {"key": "users"}},
+            {"name": "two", "users": {"key": "users"}, "htpasswd": {"key": "../htpasswd"}},
+            {"name": "table", "sql": {"urlKey": "url", "query": "select hash from people"}},
+            {"name": "directory", "ldap": {"url": "https://ldap.example", "userBase": "dc=example",
+                "userFilter": "(uid=ada)", "bindDn": "cn=granary"}},
+        ],
+        "secretsDir": "/secrets",
+        "passwords": {"memory": "1Mi"},
+        "logins": {"failuresPerUser": 0, "within": "0s"},
+    }}))
+    .unwrap_err();
+    assert_eq!(
+        paths(&problems),
+        [
+            "spec.identity.passwords.memory",
+            "spec.identity.logins.failuresPerUser",
+            "spec.identity.logins.within",
+            "spec.identity.issuers[1].name",
+            "spec.identity.issuers[2].url",
+            "spec.identity.issuers[3].audiences",
+            "spec.identity.issuers[4].jwksUrl",
+            "spec.identity.authenticators[0].name",
+            "spec.identity.authenticators[1].htpasswd.key",
+            "spec.identity.authenticators[1]",
+            "spec.identity.authenticators[2].sql.query",
+            "spec.identity.authenticators[3].ldap.url",
+            "spec.identity.authenticators[3].ldap.userFilter",
+            "spec.identity.authenticators[3].ldap.bindDn",
+        ]
+    );
+}

@@ -40,7 +40,7 @@ pub(crate) async fn mint_token(_: Arc<State>, mut call: Call) -> Result<Response
 fn refuse(error: MintError) -> Refusal {
     match error {
         MintError::Auth(error) => {
-            let refusal = Refusal::from(error);
+            let refusal = Refusal::from(Arc::new(error));
             if refusal.status == StatusCode::UNAUTHORIZED {
                 // There is nothing to log in with: the credential was in the body.
                 Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, refusal.message)

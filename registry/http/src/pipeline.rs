@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::path::Query;
 use crate::proxy::Origin;
+use crate::rates::RateLimits;
 use crate::refusal::Refusal;
 use crate::routes::{Access, Params, Routes};
 use crate::{Body, EntityTag, FileResponse, RequestBody, RequestPath, encoding, index};
@@ -41,6 +42,8 @@ pub struct Services {
     pub max_upload_size: u64,
     /// How URLs begin, where that does not depend on the request.
     pub public_urls: Arc<PublicUrls>,
+    /// How many requests somebody may send.
+    pub rates: RateLimits,
 }
 
 /// How long a refusal that tells nothing new waits for its row of the audit.
@@ -151,6 +154,7 @@ impl Protocol {
                 // But not a wrong password: that was looked up just now.
                 let refused = answer.as_ref().is_err_and(|refusal| match refusal.status {
                     StatusCode::UNAUTHORIZED => !carries_credentials,
+                    StatusCode::TOO_MANY_REQUESTS => false,
                     status => status.is_client_error(),
                 });
                 if let Some(again) = again.filter(|_| refused) {
@@ -238,6 +242,9 @@ impl Call {
         freshness: Freshness,
     ) -> Result<Self, Refusal> {
         let services = arrival.services.clone();
+        if arrival.credentials.is_empty() {
+            services.rates.count_address(arrival.origin.client)?;
+        }
         // A name that cannot be a channel's is treated as one that is absent.
         let named = format.zip(arrival.params.get("channel"));
         let name =
@@ -250,6 +257,7 @@ impl Call {
         );
         refresh(&services.store, &scopes, freshness).await?;
         let caller = services.identity.authenticate(&arrival.credentials, arrival.origin.client).await?;
+        services.rates.count_caller(&caller)?;
         let channel = match &name {
             Some(Some((format, name))) => directory.find(*format, name).await?,
             _ => None,

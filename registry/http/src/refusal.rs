@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use granary_identity::{AuthError, PasswordError};
@@ -144,23 +145,26 @@ impl From<ObjectError> for Refusal {
     }
 }
 
-impl From<AuthError> for Refusal {
-    fn from(error: AuthError) -> Self {
-        match error {
+impl From<Arc<AuthError>> for Refusal {
+    fn from(error: Arc<AuthError>) -> Self {
+        match &*error {
             AuthError::Invalid => Self::unauthorized(error.to_string()),
             AuthError::Signed(cause) if cause.is_unavailable() => {
-                Self::unavailable("the issuer of the token", cause)
+                Self::unavailable("the issuer of the token", error)
             }
             AuthError::Signed(_) => Self::unauthorized(granary_core::report(&error)),
             AuthError::LockedOut { retry_after } => Self {
-                retry_after: Some(retry_after),
+                retry_after: Some(*retry_after),
                 ..Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string())
             },
-            AuthError::Authenticator(cause) => Self::unavailable("a source of passwords", cause),
-            AuthError::Account(cause) => Self::internal(cause),
-            AuthError::Database(error) => error.into(),
+            AuthError::Busy(_) => Self {
+                retry_after: Some(RETRY),
+                ..Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+            },
+            AuthError::Authenticator(_) => Self::unavailable("a source of passwords", error),
+            AuthError::Database(cause) if cause.is_unavailable() => Self::unavailable("the database", error),
             AuthError::Password(PasswordError::Interrupted) => Self::unavailable("the registry", error),
-            AuthError::Password(error) => Self::internal(error),
+            AuthError::Account(_) | AuthError::Database(_) | AuthError::Password(_) => Self::internal(error),
         }
     }
 }

@@ -9,16 +9,18 @@ mod password;
 mod service;
 mod sql;
 mod token;
+mod turns;
 mod workloads;
 
 pub use accounts::{AccountError, Accounts, NewAccount, NewToken, TokenInfo};
-pub use attempts::{AttemptError, Attempts};
+pub use attempts::{AttemptError, Attempts, holder_of};
 pub use authenticators::{AuthenticatorError, Authenticators, Known, SourceError, Verdict};
 pub use caller::{Caller, Recognition};
 pub use credential::Credential;
 pub use password::{PasswordError, Passwords};
 pub use service::{AuthError, Identity, MintError, Minted, Sources};
 pub use token::{TOKEN_PREFIX, TokenText, TokenTextError};
+pub use turns::Full;
 pub use workloads::{
     ClaimsError, JsonError, KeysError, SignedTokenError, Verified, WorkloadError, Workloads,
 };

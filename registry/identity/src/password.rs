@@ -6,7 +6,13 @@ use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash}
 use argon2::{Algorithm, Argon2, Params, Version};
 use granary_crds::PasswordCost;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Semaphore;
+
+use crate::turns::{Full, Turn, Turns};
+
+/// How many hashes are computed at a time: each takes 19 MiB for some 20 ms.
+const AT_A_TIME: usize = 2;
+/// How many more wait for their turn: those of some seconds.
+const WAITING: usize = 256;
 
 /// Why a password could not be hashed or checked.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +26,9 @@ pub enum PasswordError {
     /// The parameters are out of range.
     #[error("the argon2 parameters are out of range")]
     Parameters(#[from] argon2::Error),
+    /// Too many passwords are being checked.
+    #[error("too many passwords are being checked")]
+    Busy(#[from] Full),
     /// The process is stopping.
     #[error("the password check was interrupted")]
     Interrupted,
@@ -28,8 +37,7 @@ pub enum PasswordError {
 /// Hashes and checks passwords.
 #[derive(Debug, Clone)]
 pub struct Passwords {
-    /// Each hash takes 19 MiB for some 20 ms: so many at a time, the rest wait.
-    running: Arc<Semaphore>,
+    turns: Turns,
     params: Params,
     /// What a password is checked against when there is no account: an unknown name takes as long as a wrong word.
     nobody: Arc<str>,
@@ -44,7 +52,7 @@ const NOBODYS_HASH: &str =
 impl Default for Passwords {
     /// The smallest of the settings that OWASP recommends: 19 MiB, two passes, one lane.
     fn default() -> Self {
-        Self { running: Arc::new(Semaphore::new(2)), params: Params::DEFAULT, nobody: NOBODYS_HASH.into() }
+        Self { turns: Turns::new(AT_A_TIME, WAITING), params: Params::DEFAULT, nobody: NOBODYS_HASH.into() }
     }
 }
 
@@ -70,8 +78,23 @@ impl Passwords {
 
     /// Whether the password fits the hash; takes as long when there is no hash.
     pub async fn verify(&self, password: SecretString, hash: Option<String>) -> Result<bool, PasswordError> {
+        self.verify_in(Arc::new(self.turn().await?), password, hash).await
+    }
+
+    /// Waits until another password can be checked.
+    pub(crate) async fn turn(&self) -> Result<Turn, PasswordError> {
+        Ok(self.turns.take().await?)
+    }
+
+    /// As [`Passwords::verify`], by who has a turn already.
+    pub(crate) async fn verify_in(
+        &self,
+        turn: Arc<Turn>,
+        password: SecretString,
+        hash: Option<String>,
+    ) -> Result<bool, PasswordError> {
         let nobody = Arc::clone(&self.nobody);
-        self.run(move || {
+        run(turn, move || {
             let known = hash.is_some();
             let hash = hash.unwrap_or_else(|| nobody.to_string());
             let parsed = PasswordHash::new(&hash)?;
@@ -94,16 +117,21 @@ impl Passwords {
         &self,
         work: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let permit =
-            Arc::clone(&self.running).acquire_owned().await.map_err(|_| PasswordError::Interrupted)?;
-        tokio::task::spawn_blocking(move || {
-            // Held until the hash is done, even when the request goes away: else a flood would pile up.
-            let _permit = permit;
-            work()
-        })
-        .await
-        .map_err(|_| PasswordError::Interrupted)?
+        run(Arc::new(self.turn().await?), work).await
     }
+}
+
+async fn run<T: Send + 'static>(
+    turn: Arc<Turn>,
+    work: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
+) -> Result<T, PasswordError> {
+    tokio::task::spawn_blocking(move || {
+        // Held until the hash is done, even when the request goes away: else a flood would pile up.
+        let _turn = turn;
+        work()
+    })
+    .await
+    .map_err(|_| PasswordError::Interrupted)?
 }
 
 #[cfg(test)]

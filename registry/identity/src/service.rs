@@ -15,7 +15,7 @@ use granary_core::{Clock, Sha256, SubjectName};
 use granary_crds::Logins;
 use granary_store::{Database, DbError, Revisions, Scope, Stamp, Store};
 use jiff::{SignedDuration, Timestamp};
-use moka::sync::Cache;
+use moka::future::Cache;
 use rand::RngExt;
 use secrecy::ExposeSecret;
 
@@ -27,6 +27,7 @@ use crate::credential::Credential;
 use crate::password::{PasswordError, Passwords};
 use crate::sql::Statements;
 use crate::token::TOKEN_PREFIX;
+use crate::turns::Full;
 use crate::workloads::{Verified, WorkloadError, Workloads};
 
 pub use mint::{MintError, Minted};
@@ -49,6 +50,9 @@ pub enum AuthError {
         /// For how long.
         retry_after: Duration,
     },
+    /// Too many passwords are being checked.
+    #[error("too many passwords are being checked")]
+    Busy(#[from] Full),
     /// A source of passwords cannot be asked.
     #[error("a source of passwords cannot be asked")]
     Authenticator(#[from] AuthenticatorError),
@@ -60,7 +64,16 @@ pub enum AuthError {
     Database(#[from] DbError),
     /// A password could not be checked.
     #[error(transparent)]
-    Password(#[from] PasswordError),
+    Password(PasswordError),
+}
+
+impl From<PasswordError> for AuthError {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::Busy(full) => Self::Busy(full),
+            error => Self::Password(error),
+        }
+    }
 }
 
 impl From<AttemptError> for AuthError {
@@ -153,56 +166,60 @@ impl Identity {
 
     /// Recognises the caller by the first of these credentials; with none, nobody in particular. `address` is where the
     /// request comes from, as far as that is known.
+    ///
+    /// Requests that come with the same credential at the same moment have it checked once.
+    ///
+    /// # Errors
+    /// Shared by all who waited for the same check.
     pub async fn authenticate(
         &self,
         credentials: &[Credential],
         address: Option<IpAddr>,
-    ) -> Result<Arc<Caller>, AuthError> {
+    ) -> Result<Arc<Caller>, Arc<AuthError>> {
         let Some(credential) = credentials.first() else { return Ok(Arc::new(Caller::ANONYMOUS)) };
         let key = self.cache_key(credential);
-        if let Some(caller) = self.recall(&key) {
-            return Ok(caller);
-        }
-        let user = match credential {
-            Credential::Basic { user, password } if !is_token(password.expose_secret()) => {
-                Some(user.as_str())
+        loop {
+            if let Some(remembered) = self.recall(&key).await {
+                self.note_use(&remembered);
+                return Ok(Arc::clone(&remembered.caller));
             }
-            _ => None,
-        };
-        self.attempts.admit(user, address).await?;
-        let checked = match self.check(credential).await {
-            Ok(checked) => Arc::new(checked),
-            Err(error) => {
-                if matches!(error, AuthError::Invalid | AuthError::Signed(_)) {
-                    self.attempts.failed(user, address).await?;
-                }
-                return Err(error);
+            let entry = self.remembered.entry(key);
+            let entry = entry.or_try_insert_with(self.admit(credential, address)).await?;
+            // What another request began may have missed what this one has to know: it has to be recalled.
+            if entry.is_fresh() {
+                let checked = entry.into_value();
+                self.note_use(&checked);
+                return Ok(Arc::clone(&checked.caller));
             }
-        };
-        if let Some(user) = user {
-            self.attempts.succeeded(user, address).await?;
         }
-        self.note_use(&checked);
-        let caller = Arc::clone(&checked.caller);
-        self.remembered.insert(key, checked);
-        Ok(caller)
     }
 
-    async fn check(&self, credential: &Credential) -> Result<Remembered, AuthError> {
-        let (Credential::Token(secret)
-        | Credential::Session(secret)
-        | Credential::Basic { password: secret, .. }) = credential;
-        let text = secret.expose_secret();
-        match credential {
+    /// Checks a credential that is not remembered, unless there were too many wrong ones.
+    async fn admit(
+        &self,
+        credential: &Credential,
+        address: Option<IpAddr>,
+    ) -> Result<Arc<Remembered>, AuthError> {
+        let secret = match credential {
+            Credential::Basic { user, password } if !is_token(password.expose_secret()) => {
+                return self.check_password(user, password.clone(), address).await.map(Arc::new);
+            }
             // pip and conan can only send a token as a password.
-            Credential::Token(_) | Credential::Basic { .. } if Workloads::looks_like_token(text) => {
-                self.check_signed(text).await
-            }
-            Credential::Basic { user, password } if !is_token(text) => {
-                self.check_password(user, password.clone()).await
-            }
-            _ => self.check_token(text).await,
+            Credential::Basic { password: secret, .. }
+            | Credential::Token(secret)
+            | Credential::Session(secret) => secret.expose_secret(),
+        };
+        self.attempts.admit(None, address).await?;
+        let is_session = matches!(credential, Credential::Session(_));
+        let checked = if !is_session && Workloads::looks_like_token(secret) {
+            self.check_signed(secret).await
+        } else {
+            self.check_token(secret).await
+        };
+        if let Err(AuthError::Invalid | AuthError::Signed(_)) = &checked {
+            self.attempts.failed(None, address).await?;
         }
+        checked.map(Arc::new)
     }
 
     fn cache_key(&self, credential: &Credential) -> Sha256 {
@@ -219,8 +236,9 @@ impl Identity {
         Sha256::of(&input)
     }
 
-    fn recall(&self, key: &Sha256) -> Option<Arc<Caller>> {
-        let remembered = self.remembered.get(key)?;
+    /// What is known of a credential, if that is still true.
+    async fn recall(&self, key: &Sha256) -> Option<Arc<Remembered>> {
+        let remembered = self.remembered.get(key).await?;
         let unchanged = remembered
             .depends_on
             .iter()
@@ -228,12 +246,10 @@ impl Identity {
         let alive = remembered.expires_at.is_none_or(|end| end > self.clock.now());
         let trusted = remembered.signed.as_ref().is_none_or(|signed| self.workloads.still_trusts(signed));
         if unchanged && alive && trusted {
-            self.note_use(&remembered);
-            Some(Arc::clone(&remembered.caller))
-        } else {
-            self.remembered.invalidate(key);
-            None
+            return Some(remembered);
         }
+        self.remembered.invalidate(key).await;
+        None
     }
 
     fn stamped(&self, document: String) -> (Arc<str>, Option<Stamp>) {

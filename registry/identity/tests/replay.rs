@@ -73,7 +73,14 @@ impl Server {
         let sources = Sources {
             admins: HashSet::new(),
             passwords: Passwords::default(),
-            authenticators: Authenticators::new(Vec::new(), client.clone(), None, clock.clone()).unwrap(),
+            authenticators: Authenticators::new(
+                Vec::new(),
+                client.clone(),
+                None,
+                clock.clone(),
+                &Passwords::default(),
+            )
+            .unwrap(),
             workloads: Workloads::new(Vec::new(), client, clock.clone()),
             logins: Logins {
                 failures_per_user: 10,

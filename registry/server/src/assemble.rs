@@ -12,7 +12,8 @@ use granary_http::index::IndexCache;
 use granary_http::metrics::HttpMetrics;
 use granary_http::pipeline::{PublicUrls, Services};
 use granary_http::proxy::{ProxyHeaders, TrustedProxies};
-use granary_http::{Hosts, ListenAddress, Mount, MountedChannel, Table};
+use granary_http::rates::MonotonicClock;
+use granary_http::{Hosts, ListenAddress, Mount, MountedChannel, RateLimits, Rates, Table};
 use granary_identity::{Authenticators, Identity, Passwords, Sources, Workloads};
 use granary_process::{Context, Failure};
 use granary_pypi::PyPi;
@@ -75,15 +76,17 @@ pub async fn assemble(registry: &ValidRegistry) -> Result<Assembled, Failure> {
 fn identity_sources(registry: &ValidRegistry, clock: Arc<SystemClock>) -> Result<Sources, Failure> {
     let identity = &registry.identity;
     let client = http_client(&registry.outbound)?;
+    let passwords = Passwords::new(identity.passwords).context("identity.passwords")?;
     let authenticators = Authenticators::new(
         identity.authenticators.clone(),
         client.clone(),
         registry.outbound.ca_file.clone(),
         clock.clone(),
+        &passwords,
     );
     Ok(Sources {
         admins: registry.admins.users.iter().cloned().collect(),
-        passwords: Passwords::new(identity.passwords).context("identity.passwords")?,
+        passwords,
         authenticators: authenticators.context("identity.authenticators")?,
         workloads: Workloads::new(identity.issuers.clone(), client, clock),
         logins: identity.logins,
@@ -181,6 +184,13 @@ pub fn front(
         identity: assembled.identity.clone(),
         max_upload_size: registry.limits.max_upload_size,
         public_urls: Arc::new(public_urls(registry)),
+        rates: RateLimits::new(
+            Rates {
+                per_caller: registry.limits.requests_per_caller,
+                per_address: registry.limits.requests_per_address,
+            },
+            &MonotonicClock,
+        ),
     };
     let trusted = registry.trusted_proxies.clone();
     let settings = FrontSettings {

@@ -84,9 +84,9 @@ pub(super) fn is_passing(error: &io::Error) -> bool {
     !matches!(error.kind(), InvalidData | IsADirectory | NotADirectory | NotFound | PermissionDenied)
 }
 
-/// Whether a password could not be checked because the process is stopping, and not because of the hash.
+/// Whether a password could not be checked now, and not because of the hash.
 pub(super) fn is_interrupted(error: &PasswordError) -> bool {
-    matches!(error, PasswordError::Interrupted)
+    matches!(error, PasswordError::Interrupted | PasswordError::Busy(_))
 }
 
 /// Whether somewhere below is a certificate that is not trusted: that does not pass by itself.

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::error::{is_distrust, is_passing};
-use super::{Answer, NoAnswer, Questions, load};
+use super::{Answer, NoAnswer, answered, load};
 
 /// The most bytes of an answer.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -77,16 +77,15 @@ pub(super) struct Service {
     client: Client,
     url: String,
     token: Option<SecretSource>,
-    questions: Questions,
 }
 
 impl Service {
     pub(super) fn new(client: Client, url: &HttpUrl, token: Option<SecretSource>) -> Self {
-        Self { client, url: url.as_str().to_owned(), token, questions: Questions::new() }
+        Self { client, url: url.as_str().to_owned(), token }
     }
 
     pub(super) async fn check(&self, user: &str, password: &SecretString) -> Result<Answer, ServiceError> {
-        self.questions.ask(self.ask(user, password)).await?
+        answered(self.ask(user, password)).await?
     }
 
     async fn ask(&self, user: &str, password: &SecretString) -> Result<Answer, ServiceError> {

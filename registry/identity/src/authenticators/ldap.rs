@@ -21,7 +21,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinSet;
 
 use super::error::{is_distrust, is_passing};
-use super::{ANSWER_LIMIT, Answer, NoAnswer, Questions, load};
+use super::{ANSWER_LIMIT, Answer, NoAnswer, answered, load};
 
 /// The most groups of one name that are asked for.
 const GROUP_LIMIT: i32 = 2000;
@@ -108,7 +108,6 @@ fn is_outage(rc: u32) -> bool {
 /// A directory that holds people, and perhaps groups.
 pub(super) struct Directory {
     inner: Arc<Inner>,
-    questions: Questions,
 }
 
 struct Inner {
@@ -135,7 +134,7 @@ impl Directory {
         if tls.is_none() {
             tracing::warn!(authenticator = %name, "passwords pass to the directory in the clear: set startTls, or write ldaps://");
         }
-        Ok(Self { inner: Arc::new(Inner { name, ldap, tls }), questions: Questions::new() })
+        Ok(Self { inner: Arc::new(Inner { name, ldap, tls }) })
     }
 
     pub(super) async fn check(&self, user: &str, password: &SecretString) -> Result<Answer, DirectoryError> {
@@ -153,7 +152,7 @@ impl Directory {
                 Some(Err(_)) | None => Err(DirectoryError::Broken),
             }
         };
-        self.questions.ask(question).await?
+        answered(question).await?
     }
 }
 

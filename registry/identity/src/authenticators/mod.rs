@@ -26,7 +26,6 @@ use std::time::Duration;
 use granary_core::{Clock, SubjectName};
 use granary_crds::{Authenticator, AuthenticatorSource, Secret, SecretSource};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 pub use error::{AuthenticatorError, SourceError};
@@ -38,17 +37,21 @@ use ldap::Directory;
 use sql::Table;
 
 use crate::password::{PasswordError, Passwords};
+use crate::turns::{Full, Turn, Turns};
 
 /// The longest that somebody beyond the network may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
-/// How many questions to one of them are on their way at a time; the rest wait.
+/// How many questions are on their way at a time.
 const QUESTIONS: usize = 16;
+/// How many more wait for their turn.
+const WAITING: usize = 256;
 
 /// Everybody who knows passwords besides the registry's own accounts.
 #[derive(Clone)]
 pub struct Authenticators {
     sources: Arc<[Asked]>,
+    turns: Turns,
 }
 
 struct Asked {
@@ -101,7 +104,8 @@ impl Authenticators {
     ///
     /// `http` asks services; it must follow no redirects ([`reqwest::redirect::Policy::none`]), for these would carry
     /// passwords to somewhere else. `outbound_ca` is a file of certificates (PEM) that directories and databases may
-    /// show besides those that the system trusts.
+    /// show besides those that the system trusts. Hashes of files and tables are computed by `passwords`, together with
+    /// those of the registry's own accounts.
     ///
     /// # Errors
     /// [`AuthenticatorError::Misconfigured`] when the certificates cannot be used.
@@ -111,8 +115,8 @@ impl Authenticators {
         http: reqwest::Client,
         outbound_ca: Option<PathBuf>,
         clock: Arc<dyn Clock>,
+        passwords: &Passwords,
     ) -> Result<Self, AuthenticatorError> {
-        let passwords = Passwords::default();
         let set_up = |Authenticator { name, groups, cache_for, source }| {
             let file = |source, read| {
                 let file =
@@ -141,12 +145,18 @@ impl Authenticators {
             };
             Ok(Asked { name, groups, cache_for, source })
         };
-        Ok(Self { sources: configured.into_iter().map(set_up).collect::<Result<_, _>>()? })
+        let sources = configured.into_iter().map(set_up).collect::<Result<_, _>>()?;
+        Ok(Self { sources, turns: Turns::new(QUESTIONS, WAITING) })
     }
 
     /// Whether there is no source at all.
     pub fn is_empty(&self) -> bool {
         self.sources.is_empty()
+    }
+
+    /// Waits until another question can be asked.
+    pub(crate) async fn turn(&self) -> Result<Turn, Full> {
+        self.turns.take().await
     }
 
     /// Asks the sources in order. The first that knows the name decides. An empty password is wrong with everybody:
@@ -208,30 +218,14 @@ impl fmt::Debug for Authenticators {
     }
 }
 
-/// How long, and how many at a time, somebody beyond the network is asked.
-#[derive(Debug)]
-struct Questions {
-    running: Semaphore,
-}
-
 /// No answer came in time.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer within {} s", ANSWER_LIMIT.as_secs())]
 pub struct NoAnswer;
 
-impl Questions {
-    fn new() -> Self {
-        Self { running: Semaphore::new(QUESTIONS) }
-    }
-
-    async fn ask<T>(&self, question: impl Future<Output = T>) -> Result<T, NoAnswer> {
-        let one_of_few = async {
-            // It is never closed.
-            let _permit = self.running.acquire().await.ok();
-            question.await
-        };
-        timeout(ANSWER_LIMIT, one_of_few).await.map_err(|_| NoAnswer)
-    }
+/// Waits for an answer, but not for ever.
+async fn answered<T>(question: impl Future<Output = T>) -> Result<T, NoAnswer> {
+    timeout(ANSWER_LIMIT, question).await.map_err(|_| NoAnswer)
 }
 
 /// Whether the password is the one that was stored; takes about as long when nothing was, and then it is not.

@@ -15,7 +15,7 @@ use tokio_postgres::Row;
 
 use super::error::{is_distrust, is_interrupted, is_passing};
 use super::hash::StoredPassword;
-use super::{Answer, NoAnswer, Questions, fits, load};
+use super::{Answer, NoAnswer, answered, fits, load};
 use crate::password::{PasswordError, Passwords};
 
 /// The most connections to the database: each is in use for as long as the query takes.
@@ -99,7 +99,6 @@ pub(super) struct Table {
     query: String,
     ca_file: Option<PathBuf>,
     passwords: Passwords,
-    questions: Questions,
     /// The connections, and what they were opened with.
     open: Mutex<Option<(Secret, Database)>>,
     /// A hash that stood there: what is worked on for an unknown name, so that it takes as long.
@@ -121,7 +120,6 @@ impl Table {
             query,
             ca_file,
             passwords,
-            questions: Questions::new(),
             open: Mutex::default(),
             stand_in: Mutex::default(),
             was_unsupported: AtomicBool::new(false),
@@ -171,7 +169,7 @@ impl Table {
             let database = self.database().await?;
             Ok::<_, TableError>(database.query(&self.query, &[&user]).await?)
         };
-        let rows = match self.questions.ask(question).await {
+        let rows = match answered(question).await {
             Ok(rows) => rows?,
             Err(no_answer) => {
                 // Nobody knows what is still to come on its connections.

@@ -1,9 +1,10 @@
 //! The check of each kind of credential, for those that are not remembered.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use granary_core::{Principal, SubjectName, TokenScope, Workload};
-use granary_store::DbError;
+use granary_store::{DbError, Stamp};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use tokio_postgres::Row;
@@ -13,6 +14,7 @@ use crate::accounts::{AccountError, account_document, read_name, token_document}
 use crate::authenticators::{Known, Verdict};
 use crate::caller::{Caller, Recognition};
 use crate::token::TokenText;
+use crate::turns::Turn;
 
 /// Whose accounts the registry keeps itself, as the column `source` says it.
 const LOCAL: &str = "local";
@@ -115,11 +117,16 @@ impl Identity {
     }
 
     /// A password: the registry's own accounts first, then whoever else knows some.
+    ///
+    /// It is looked at in a turn of which there are few, and which lasts until a wrong one is counted: of many guesses that are
+    /// sent at once, all but the first few are refused.
     pub(super) async fn check_password(
         &self,
         user: &str,
         password: SecretString,
+        address: Option<IpAddr>,
     ) -> Result<Remembered, AuthError> {
+        self.attempts.admit(Some(user), address).await?;
         let name: Option<SubjectName> = user.parse().ok();
         let document = self.stamped(account_document(user));
         let row = match &name {
@@ -130,24 +137,56 @@ impl Identity {
             Some(row) => row.try_get::<_, &str>(4).map_err(read)? == LOCAL,
             None => self.authenticators.is_empty(),
         };
-        if let (false, Some(name)) = (is_local, &name) {
-            return match self.authenticators.check(name, password).await? {
-                Verdict::Right(known) => self.external(name, known).await,
-                Verdict::Unknown | Verdict::Wrong => Err(AuthError::Invalid),
-            };
+        let turn = match &name {
+            Some(_) if !is_local => Arc::new(self.authenticators.turn().await?),
+            _ => Arc::new(self.accounts.passwords.turn().await?),
+        };
+        self.attempts.admit(Some(user), address).await?;
+        let checked = match name {
+            Some(name) if !is_local => self.check_elsewhere(name, password).await,
+            name => self.check_here(&turn, name.zip(row), password, document).await,
+        };
+        match &checked {
+            Ok(_) => self.attempts.succeeded(user, address).await?,
+            Err(AuthError::Invalid) => self.attempts.failed(Some(user), address).await?,
+            Err(_) => {}
         }
-        let hash: Option<String> = match &row {
-            Some(row) => row.try_get(0).map_err(read)?,
+        drop(turn);
+        checked
+    }
+
+    /// The password of one of the registry's own accounts; of nobody where there is none.
+    async fn check_here(
+        &self,
+        turn: &Arc<Turn>,
+        account: Option<(SubjectName, Row)>,
+        password: SecretString,
+        document: (Arc<str>, Option<Stamp>),
+    ) -> Result<Remembered, AuthError> {
+        let hash: Option<String> = match &account {
+            Some((_, row)) => row.try_get(0).map_err(read)?,
             None => None,
         };
-        let fits = self.accounts.passwords.verify(password, hash).await?;
-        let (Some(name), Some(row), true) = (name, row, fits) else { return Err(AuthError::Invalid) };
+        let fits = self.accounts.passwords.verify_in(Arc::clone(turn), password, hash).await?;
+        let (Some((name, row)), true) = (account, fits) else { return Err(AuthError::Invalid) };
         let (admin, disabled): (bool, bool) = (row.try_get(1).map_err(read)?, row.try_get(2).map_err(read)?);
         if disabled {
             return Err(AuthError::Invalid);
         }
         let groups = read_names(row.try_get(3).map_err(read)?)?;
         Ok(self.recognised(name, groups, admin, document, None))
+    }
+
+    /// A password that other sources may know.
+    async fn check_elsewhere(
+        &self,
+        name: SubjectName,
+        password: SecretString,
+    ) -> Result<Remembered, AuthError> {
+        match self.authenticators.check(&name, password).await? {
+            Verdict::Right(known) => self.external(&name, known).await,
+            Verdict::Unknown | Verdict::Wrong => Err(AuthError::Invalid),
+        }
     }
 
     /// Somebody whom another source knows: they have an account here that says so.
@@ -173,7 +212,7 @@ impl Identity {
         name: SubjectName,
         groups: Vec<SubjectName>,
         admin: bool,
-        document: (Arc<str>, Option<granary_store::Stamp>),
+        document: (Arc<str>, Option<Stamp>),
         expires_at: Option<Timestamp>,
     ) -> Remembered {
         let admin = admin || self.admins.contains(&name);

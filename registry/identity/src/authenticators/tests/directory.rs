@@ -199,7 +199,9 @@ async fn mistakes_and_outages_are_told_apart() {
     // A file of certificates that is none is noticed at once.
     let configured = server.secrets.configured(&spec(&server.tls(), ""));
     let nowhere = Some(PathBuf::from("/nowhere/ca.pem"));
-    let error = Authenticators::new(configured, client(), nowhere, Arc::new(SystemClock)).unwrap_err();
+    let error =
+        Authenticators::new(configured, client(), nowhere, Arc::new(SystemClock), &Passwords::default())
+            .unwrap_err();
     assert!(matches!(error, AuthenticatorError::Misconfigured { .. }), "{error:?}");
 }
 

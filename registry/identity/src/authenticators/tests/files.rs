@@ -165,7 +165,8 @@ async fn the_first_source_that_knows_a_name_decides() {
 
 #[tokio::test]
 async fn without_a_source_nobody_is_known() {
-    let none = Authenticators::new(Vec::new(), client(), None, Arc::new(SystemClock)).unwrap();
+    let none = Authenticators::new(Vec::new(), client(), None, Arc::new(SystemClock), &Passwords::default())
+        .unwrap();
     assert!(none.is_empty());
     assert_eq!(check(&none, "ada", "x").await, Verdict::Unknown);
     assert_eq!(check(&none, "ada", "").await, Verdict::Unknown);

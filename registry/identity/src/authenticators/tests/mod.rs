@@ -62,7 +62,14 @@ impl Secrets {
         clock: Arc<dyn Clock>,
     ) -> Authenticators {
         let configured = self.configured(authenticators);
-        Authenticators::new(configured, client(), outbound_ca.map(Path::to_owned), clock).unwrap()
+        Authenticators::new(
+            configured,
+            client(),
+            outbound_ca.map(Path::to_owned),
+            clock,
+            &Passwords::default(),
+        )
+        .unwrap()
     }
 }
 

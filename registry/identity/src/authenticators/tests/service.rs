@@ -171,7 +171,8 @@ async fn redirects_are_not_followed() {
     let url = format!("http://{}/login", server.address);
     let configured = Secrets::new().configured(&format!("  - {{name: sso, http: {{url: \"{url}\"}}}}\n"));
     let careless = reqwest::Client::builder().no_proxy().build().unwrap();
-    let sso = Authenticators::new(configured, careless, None, Arc::new(SystemClock)).unwrap();
+    let sso = Authenticators::new(configured, careless, None, Arc::new(SystemClock), &Passwords::default())
+        .unwrap();
     let error = failure(&sso, "ada", "x").await;
     assert!(matches!(error, AuthenticatorError::Misconfigured { .. }), "{error:?}");
 }
