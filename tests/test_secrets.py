@@ -12,9 +12,10 @@ import pytest
 from tests.harness.collector import Collector
 from tests.harness.credentials import KINDS, Everybody
 from tests.harness.dists import wheel
+from tests.harness.lifetime import fresh_schema, watched
 from tests.harness.postgres import Postgres
 from tests.harness.processes import wait_until
-from tests.harness.registry import store_of
+from tests.harness.registry import Registry, store_of
 from tests.harness.secrets import Leak, Secrets
 from tests.harness.server import Dev
 
@@ -149,6 +150,9 @@ def test_with_everything_written_down(everybody: Everybody, collector: Collector
         registry.upload(wheel("acme-tool"), channel="private", auth=(user, secret))
         credential.end()
         assert registry.get("/-/whoami", auth=(user, secret)).status_code == 401, kind
+    # Where there was a password in the field of the name, too.
+    typed = registry.secrets.add(f"typed{secrets.token_hex(8)}")
+    assert registry.get("/-/whoami", auth=(typed, "")).status_code == 401
     # What a client does choose reaches the traces, so that a secret there would be found.
     registry.get("/-/whoami", headers={"X-Request-Id": planted})
     bodies = lambda: b"".join(body for _, body in collector.received())
@@ -158,3 +162,55 @@ def test_with_everything_written_down(everybody: Everybody, collector: Collector
     registry.stop()
     registry.secrets.check("the traces", bodies())
     assert len(registry.log()) > 100_000, "libraries have told what they do"
+
+
+BIND = {"userBase": "ou=people,dc=example", "bindDn": "cn=granary,dc=example", "bindPasswordKey": "secret"}
+# Sources that cannot be asked, with what the file of their secret holds; {0} is the secret itself.
+BROKEN: dict[str, tuple[dict, str]] = {
+    "a directory that is away": ({"ldap": {"url": "ldap://127.0.0.1:1", **BIND}}, "{0}"),
+    "a service that is away": ({"http": {"url": "http://127.0.0.1:1/check", "tokenKey": "secret"}}, "{0}"),
+    "a service's token that fits no header": ({"http": {"url": "http://127.0.0.1:1/check", "tokenKey": "secret"}}, "{0}\nand\x01more"),
+    "a database that is away": ({"sql": {"urlKey": "secret", "query": "select $1"}}, "postgresql://granary:{0}@127.0.0.1:1/people"),
+    "a database at no port": ({"sql": {"urlKey": "secret", "query": "select $1"}}, "postgresql://granary:{0}@127.0.0.1:port/people"),
+    "no connection string": ({"sql": {"urlKey": "secret", "query": "select $1"}}, "{0}"),
+    "an option that there is not": ({"sql": {"urlKey": "secret", "query": "select $1"}}, "host=127.0.0.1 password={0} option={0}"),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_source_that_cannot_be_asked(server: Dev, postgres: Postgres, tmp_path: Path, planted: str, broken: str):
+    """Its secret stands in no complaint, nor does the password of who wanted to log in."""
+    source, content = BROKEN[broken]
+    (tmp_path / "secrets").mkdir()
+    secret = server.secrets.add(f"of-the-source-{secrets.token_hex(8)}")
+    (tmp_path / "secrets" / "secret").write_text(content.format(secret))
+    identity = {"secretsDir": str(tmp_path / "secrets"), "authenticators": [{"name": "broken", **source}]}
+    registry = Registry(tmp_path / "registry", postgres, fresh_schema(), store_of(server), spec={"identity": identity}).migrate()
+    try:
+        with watched(registry):
+            answer = registry.get("/-/whoami", ("ada", planted))
+            assert answer.status_code >= 500, answer.text
+            registry.get("/-/whoami", registry.admin)
+            doctor = registry.command("doctor")
+            registry.secrets.check("what the doctor says", doctor.stdout + doctor.stderr)
+        assert "broken" in registry.log(), "the log says which source it is"
+    finally:
+        postgres.drop(registry.schema)
+
+
+@pytest.mark.parametrize("url", ["postgresql://granary:{0}@127.0.0.1:port/granary", "{0}", "host=127.0.0.1 password={0} option={0}",
+                                 "postgresql://granary:{0}@127.0.0.1:1/granary", "postgresql://granary:{0}@127.0.0.1:1/granary?sslmode={0}"])
+def test_a_database_that_cannot_be_reached(server: Dev, postgres: Postgres, tmp_path: Path, planted: str, url: str):
+    """Whatever is wrong with a connection string, nothing repeats its password."""
+    server.secrets.add(planted)
+    registry = Registry(tmp_path / "registry", postgres, fresh_schema(), store_of(server))
+    registry.spec["database"] |= {"url": url.format(planted), "directUrl": url.format(planted)}
+    registry.write_config()
+    registry.launch()
+    assert registry.process.wait(30) != 0
+    registry.process = None
+    server.secrets.check("the log", registry.log())
+    for command in ("migrate", "doctor"):
+        done = registry.command(command)
+        assert done.returncode != 0, command
+        server.secrets.check(f"what `granary {command}` says", done.stdout + done.stderr)
