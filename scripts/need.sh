@@ -7,6 +7,7 @@
 #   scripts/need.sh wrk nginx      what the benchmark measures with, and a peer in it
 #   scripts/need.sh pgbouncer      the pooler that tests put before Postgres
 #   scripts/need.sh slapd          the directory that tests ask for passwords, and what makes certificates for it
+#   scripts/need.sh curl           a client that tests log in with
 #   scripts/need.sh cluster        what a Kubernetes node needs of the system that it runs on
 set -eu
 
@@ -43,6 +44,7 @@ for tool in "$@"; do
             has_system slapd || packages="$packages slapd"
             has openssl || packages="$packages openssl"
             ;;
+        curl) has curl || packages="$packages curl" ;;
         wrk) has wrk || packages="$packages wrk" ;;
         nginx) has nginx || [ -x /usr/sbin/nginx ] || packages="$packages nginx-light" ;;
         cluster)

@@ -34,7 +34,10 @@ def postgres() -> Iterator[Postgres]:
     """The Postgres that tests share; each has a schema of its own."""
     server = Postgres()
     yield server
-    server.close()
+    try:
+        server.assert_no_secrets()
+    finally:
+        server.close()
 
 
 Serve = Callable[..., Dev]

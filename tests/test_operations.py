@@ -8,13 +8,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urljoin
 
 import pytest
 import requests
 
+from tests.harness.collector import Collector
 from tests.harness.lifetime import fresh_schema, watched
 from tests.harness.dists import wheel
 from tests.harness.places import BINARY
@@ -144,8 +144,7 @@ class TestManagement:
         assert re.search(r"^# TYPE \S+ histogram$", text, re.MULTILINE)
         assert re.search(r'^granary_\w*requests\w*\{.*status="404".*\} \d+', text, re.MULTILINE), text[:2000]
         assert "acme-absent" not in text
-        for secret in server.secrets:
-            assert secret not in text
+        server.secrets.check("the metrics", text)
 
     def test_logs_are_json_with_a_request_id(self, server: Dev):
         answer = server.get("/pypi/dev/+simple/")
@@ -234,30 +233,18 @@ class TestServe:
         assert done.returncode != 0 and "database" in done.stdout.lower()
         assert "planted" not in done.stdout + done.stderr
 
-    def test_traces_go_to_the_collector_with_the_parent_of_the_request(self, registry: Registry):
-        received: list[tuple[str, bytes]] = []
-
-        class Collector(BaseHTTPRequestHandler):
-            def do_POST(self):
-                received.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        collector = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
-        threading.Thread(target=collector.serve_forever, daemon=True).start()
+    def test_traces_go_to_the_collector_with_the_parent_of_the_request(self, registry: Registry, tmp_path: Path):
+        collector = Collector(tmp_path / "traces")
         registry.migrate()
-        registry.spec["telemetry"] = {"otlpEndpoint": f"http://127.0.0.1:{collector.server_port}"}
+        registry.spec["telemetry"] = {"otlpEndpoint": collector.endpoint}
         registry.write_config()
         trace = "0af7651916cd43dd8448eb211c80319c"
         with watched(registry):
             registry.wait_for_channel("dev")
             registry.get("/pypi/dev/+simple/", headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"})
-            wait_until(lambda: any(bytes.fromhex(trace) in body for _, body in received), 15, "the trace")
-        collector.shutdown()
-        assert {path for path, _ in received} == {"/v1/traces"}
+            wait_until(lambda: any(bytes.fromhex(trace) in body for _, body in collector.received()), 15, "the trace")
+        collector.close()
+        assert {path for path, _ in collector.received()} == {"/v1/traces"}
 
     def test_a_wrong_config_is_refused_by_line(self, registry: Registry):
         registry.config.write_text("apiVersion: granary.dev/v1alpha1\nkind: PackageRegistry\nmetadata:\n  name: test\nspec:\n  databse: {}\n")

@@ -16,6 +16,7 @@ from tests.harness.dists import wheel
 from tests.harness.places import BINARY
 from tests.harness.processes import unprivileged, wait_until
 from tests.harness.registry import Registry
+from tests.harness.secrets import SECRETS
 from tests.harness.store import Store
 
 
@@ -31,11 +32,9 @@ def folder() -> Iterator[Path]:
 def store(folder: Path) -> Iterator[Store]:
     """A store that is ready; at the end its log is read for secrets."""
     store = Store(folder / "data")
-    passwords = {store.password, store.keys.secret_key}
     try:
         yield store.start()
-        passwords |= {store.password, store.keys.secret_key}
-        assert not [secret for secret in passwords if secret in store.log()]
+        SECRETS.check("the log", store.log())
     finally:
         store.kill()
 

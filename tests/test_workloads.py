@@ -35,8 +35,8 @@ def registry(issuer: Issuer, server: Dev, postgres: Postgres, tmp_path_factory: 
     registry.write_channel("dev", {"format": "pypi", "visibility": "private", "permissions": GRANTS})
     registry.start()
     yield registry
-    registry.assert_no_secrets()
     registry.stop()
+    registry.assert_no_secrets()
 
 
 CLAIMS = {"sub": "repo:acme/tools:ref:refs/tags/v1", "repository": "acme/tools", "ref": "refs/tags/v1"}
@@ -45,9 +45,7 @@ CLAIMS = {"sub": "repo:acme/tools:ref:refs/tags/v1", "repository": "acme/tools",
 @pytest.fixture
 def job(issuer: Issuer, registry: Registry) -> str:
     """The token of a job that may publish."""
-    token = issuer.token(**CLAIMS)
-    registry.secrets.add(token)
-    return token
+    return issuer.token(**CLAIMS)
 
 
 def bearer(token: str) -> dict[str, str]:

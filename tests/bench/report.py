@@ -25,6 +25,10 @@ def duration(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{number(seconds * 1000)} ms"
 
 
+def microseconds(seconds: float) -> str:
+    return f"{seconds * 1e6:.1f} µs"
+
+
 def mebibytes(size: float) -> str:
     return f"{number(size / (1 << 20))} MiB"
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 from urllib.parse import urlsplit
 
 import requests
@@ -19,10 +20,11 @@ from tests.harness.server import JSON_INDEX, Dev, Server
 from tests.harness.wire import basic
 
 from . import data
+from .authorization import ACCOUNT, PASSWORD, Subject, latencies, rates
 from .delay import delayed
 from .load import Line, Publishing, Target, in_turns, once, publish, wrk
 from .peers import Devpi, Minio, Nginx, Peer, Pypiserver
-from .report import Report, duration, mebibytes, number
+from .report import Report, duration, mebibytes, microseconds, number
 
 INTERNAL = {"format": "pypi", "visibility": "internal"}
 HTML, JSON = {"Accept": "text/html"}, {"Accept": JSON_INDEX}
@@ -41,12 +43,14 @@ class Sizes:
     late: int
     large_blocks: int
     many: tuple[int, ...]
+    blocks: int
+    turns: tuple[float, int]
 
     @staticmethod
     def of(mode: str) -> "Sizes":
         if mode == "quick":
-            return Sizes(seconds=3, projects=4_000, uploads=1_000, devpi_uploads=200, series=2_000, late=500, large_blocks=100, many=(8, 16))
-        return Sizes(seconds=10, projects=50_000, uploads=1_000, devpi_uploads=1_000, series=10_000, late=1_000, large_blocks=500, many=(16, 64))
+            return Sizes(seconds=3, projects=4_000, uploads=1_000, devpi_uploads=200, series=2_000, late=500, large_blocks=100, many=(8, 16), blocks=40, turns=(1, 2))
+        return Sizes(seconds=10, projects=50_000, uploads=1_000, devpi_uploads=1_000, series=10_000, late=1_000, large_blocks=500, many=(16, 64), blocks=100, turns=(2, 3))
 
 
 def publishes_to(server: Server, channel: str) -> Target:
@@ -82,12 +86,13 @@ class Bench:
         return self.folder / str(self._count)
 
     @contextmanager
-    def dev(self, *channels: str):
+    def dev(self, *channels: str, specs: dict[str, dict] | None = None):
         """Ours, with the object store in its process."""
         place = self.place()
-        server = Dev(place, self.postgres, f"bench_{self._count}", {name: INTERNAL for name in channels or ("dev",)})
+        specs = specs or {name: INTERNAL for name in channels or ("dev",)}
+        server = Dev(place, self.postgres, f"bench_{self._count}", specs)
         with self._kept(server):
-            for name in channels or ("dev",):
+            for name in specs:
                 server.wait_for_channel(name)
             yield server
         shutil.rmtree(place)
@@ -309,6 +314,39 @@ def _upload_large(target: Target, blocks: int, version: str) -> None:
     publish_large(target, data.Large(blocks), version)
 
 
+def authorization(bench: Bench) -> None:
+    """What it adds to a warm request to know who asks and what they may: beside nobody in particular, with many grants, by a password."""
+    report, sizes = bench.report, bench.sizes
+    with bench.dev(specs=Subject.FEW) as small, bench.dev(specs=Subject.MANY) as large:
+        few, many = Subject(small), Subject(large)
+        for kind, name in (("page", "page of a project"), ("file", "file of 8 kB")):
+            nobody, token = few.case(kind, few.PUBLIC, None), few.case(kind, few.PRIVATE, few.token)
+            crowded = many.case(kind, many.PRIVATE, many.token)
+            password = few.case(kind, few.PRIVATE, (ACCOUNT, PASSWORD))
+            # Beside many grants the process is another one, which has an anonymous request of its own to be compared with.
+            beside = many.case(kind, many.PUBLIC, None)
+            runs = [latencies([nobody, token, crowded, beside], sizes.blocks) for _ in range(3)]
+            for position, who in enumerate(("anonymous on a public channel", "by a token on a private channel", "the same with 500 of 10,000 grants")):
+                report.row(f"{name}, one connection, {who}", granary=microseconds(median(run[position] for run in runs)))
+            added, more = [run[1] - run[0] for run in runs], [run[2] - run[3] for run in runs]
+            change = [run[2] / run[1] for run in runs]
+            report.goal(f"{name}: authorization adds less than 50 µs", three(added, microseconds), median(added) < 50e-6)
+            report.goal(f"{name}: with 500 of 10,000 grants, too", three(more, microseconds), median(more) < 50e-6)
+            report.goal(f"{name}: 500 grants of 10,000 change it by at most 20 %", three(change, "{:.3f} ×".format), median(change) <= 1.2)
+            turns = [rates([nobody, token, crowded, password], *sizes.turns) for _ in range(3)]
+            for position, who in enumerate(("anonymous", "by a token", "by a token, 500 of 10,000 grants", "by a password")):
+                report.row(f"{name}, 16 connections, {who}", granary=f"{number(median(turn[position] for run in turns for turn in run))}/s")
+            shares = [[median(turn[one] / turn[other] for turn in run) for run in turns] for one, other in ((1, 0), (2, 1), (3, 1))]
+            report.row(f"{name}, 16 connections, token ÷ anonymous", granary=three(shares[0], "{:.1%}".format))
+            report.row(f"{name}, 16 connections, 500 of 10,000 grants ÷ 1", granary=three(shares[1], "{:.1%}".format))
+            report.goal(f"{name}: a password at 95 % of a token's rate", three(shares[2], "{:.1%}".format), median(shares[2]) >= 0.95)
+
+
+def three(runs: list[float], shown: Callable[[float], str]) -> str:
+    """The median of three runs, and all of them."""
+    return f"{shown(median(runs))} ({', '.join(map(shown, sorted(runs)))})"
+
+
 def memory(bench: Bench) -> None:
     """Many large uploads and downloads at once against MinIO: memory must not follow their number."""
     report, blocks = bench.report, bench.sizes.large_blocks
@@ -365,4 +403,5 @@ def idle(bench: Bench) -> None:
         report.row("idle `granary dev` over a given Postgres, resident", granary=mebibytes(resident(lender.pid)))
 
 
-SECTIONS: dict[str, Callable[[Bench], None]] = {"idle": idle, "indexes": indexes, "downloads": downloads, "uploads": uploads, "memory": memory}
+SECTIONS: dict[str, Callable[[Bench], None]] = {"idle": idle, "indexes": indexes, "downloads": downloads, "uploads": uploads, "memory": memory,
+                                               "authorization": authorization}

@@ -10,10 +10,11 @@ import requests
 
 from tests.cluster import granary
 from tests.cluster.granary import Registry
-from tests.cluster.kube import Kube
+from tests.cluster.kube import Kube, attempt
 from tests.cluster.node import facts as node_facts
 from tests.cluster.node.facts import Facts
 from tests.cluster.node.services import Services
+from tests.harness.secrets import SECRETS
 
 # Namespaces of the test that runs, for the report of its failure.
 in_use: list[Kube] = []
@@ -49,6 +50,7 @@ def cluster() -> Iterator[Kube]:
     """The cluster, as its administrator."""
     kube = Kube()
     yield kube
+    SECRETS.check("the operator's events", attempt(lambda: kube.within(granary.SYSTEM).run("get", "events", "--output=json")))
     for namespace in ending:
         kube.wait_gone(f"namespace/{namespace.namespace}", 120)
 
@@ -68,10 +70,13 @@ def make_namespace(cluster: Kube, request: pytest.FixtureRequest) -> Iterator[Ma
         return namespace
 
     yield make
+    told = [(namespace, attempt(lambda: namespace.run("get", "events,pkgreg,pkgch", "--output=json"))) for namespace in made]
     for namespace in made:
         in_use.remove(namespace)
         cluster.delete(f"namespace/{namespace.namespace}", wait=False)
         ending.append(namespace)
+    for namespace, text in told:
+        SECRETS.check(f"the events and objects of {namespace.namespace}", text)
 
 
 @pytest.fixture

@@ -8,13 +8,14 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from tests.cluster.kube import Kube
 from tests.cluster.node import images
 from tests.cluster.node.facts import Facts
 from tests.harness.dists import Dist
 from tests.harness.places import CHECKOUT, venv_program
+from tests.harness.secrets import SECRETS
 
 # Where the operator is installed.
 SYSTEM = "granary-system"
@@ -83,7 +84,10 @@ def channel(name: str, registry: str = "main", format: str = "pypi", **spec: obj
 
 
 def secret(name: str, **data: str) -> dict:
-    """A Secret; `_` in keys stands for `-`."""
+    """A Secret, whose values are looked for at the end of the test; `_` in keys stands for `-`."""
+    for key, value in data.items():
+        if key != "access_key_id":
+            SECRETS.add(unquote(urlsplit(value).password or value))
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name},
             "stringData": {key.replace("_", "-"): value for key, value in data.items()}}
 
@@ -161,7 +165,7 @@ class Registry:
     def publisher(self, name: str = "ci") -> tuple[str, str]:
         """An account of the group `publishers`: name and token."""
         self.granary("user", "create", name, "--group", "publishers")
-        return name, self.granary("token", "create", "--user", name).strip().splitlines()[-1]
+        return name, SECRETS.add(self.granary("token", "create", "--user", name).strip().splitlines()[-1])
 
     def index(self, channel: str, who: tuple[str, str] | None = None) -> str:
         """The URL of a channel's simple index."""

@@ -10,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from .secrets import SECRETS
+
 
 def encoded(data: bytes) -> str:
     """Base64 as JSON Web Tokens have it."""
@@ -66,4 +68,4 @@ class Issuer:
         content = {"iss": self.url, "aud": audience, "iat": now, "nbf": now, "exp": now + seconds, "jti": uuid.uuid4().hex,
                    "sub": "nobody", **claims}
         signed = ".".join(encoded(json.dumps(part).encode()) for part in ({"alg": "RS256", "typ": "JWT", "kid": kid}, content))
-        return f"{signed}.{encoded(key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
+        return SECRETS.add(f"{signed}.{encoded(key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))}")

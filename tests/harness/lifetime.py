@@ -1,4 +1,4 @@
-"""How long a server lives: as long as a `with`, at whose end its log is read for secrets."""
+"""How long a server lives: as long as a `with`, at whose end what it has written is read for secrets."""
 
 import tempfile
 import uuid
@@ -20,7 +20,7 @@ def fresh_schema() -> str:
 
 @contextmanager
 def watched(server: Server) -> Iterator[Server]:
-    """A started server, whose log is read for secrets at the end."""
+    """A started server; what it has written and kept is read for secrets at the end."""
     running.append(server)
     try:
         yield server.start()

@@ -12,9 +12,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from .processes import dies_with_parent, unprivileged, wait_until
+from .secrets import SECRETS
 
 # Appears in the connection URL, so that a log which shows the URL is found out.
-PASSWORD = "planted-database-password"
+PASSWORD = SECRETS.add("planted-database-password")
 DATABASE = "granary"
 
 
@@ -89,6 +90,16 @@ class Postgres:
         """Runs a statement, or several; their rows, as text."""
         out = self._run("psql", "-h", str(self.folder), "-U", "granary", "-d", database, "-v", "ON_ERROR_STOP=1", "-XqAt", "-F", "\t", "-c", statement)
         return [line.split("\t") for line in out.splitlines()]
+
+    def dump(self, schema: str | None = None, database: str = DATABASE) -> str:
+        """All rows of a schema, or of the whole database, as text; bytes are in hex."""
+        only = ["--schema", f'"{schema}"'] if schema else []
+        return self._run("pg_dump", "-h", str(self.folder), "-U", "granary", "-d", database, *only)
+
+    def assert_no_secrets(self) -> None:
+        """No secret stands in what is left of the database, nor in the server's own log, where statements stand that failed."""
+        SECRETS.check("the database", self.dump())
+        SECRETS.check("Postgres' log", (self.folder / "log").read_text(errors="replace"))
 
     @contextmanager
     def holding(self, statement: str) -> Iterator[None]:

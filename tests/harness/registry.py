@@ -29,7 +29,6 @@ def store_of(dev: Dev) -> ObjectStore:
     """The S3 server that runs in the process of a `granary dev`, as the config file says that it leaves beside its data."""
     endpoint = json.loads((dev.data / "config.yaml").read_text())["objectStore"]["endpoint"]
     access_key, secret_key = ((dev.data / "secrets" / name).read_text().strip() for name in ("object-store-key-id", "object-store-key"))
-    dev.secrets.add(secret_key)
     return ObjectStore(endpoint.rstrip("/"), access_key, secret_key)
 
 

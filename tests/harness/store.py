@@ -4,12 +4,12 @@ import hashlib
 import hmac
 import os
 import re
-import secrets
 import signal
 import subprocess
 import threading
 from datetime import datetime, timezone
 from pathlib import Path
+from secrets import token_hex
 from urllib.parse import quote
 
 import requests
@@ -18,6 +18,7 @@ from .places import BINARY
 from .postgres import DATABASE, program
 from .processes import dies_with_parent, free_port, wait_until
 from .registry import ObjectStore
+from .secrets import SECRETS
 
 REGION = "us-east-1"
 
@@ -47,8 +48,8 @@ class Store:
         self.command = command or [str(BINARY)]
         self.folder = folder or str(data)
         self.port, self.s3_port, self.management_port = free_port(), free_port(), free_port()
-        self.password = secrets.token_hex(16)
-        self.keys = ObjectStore(f"http://127.0.0.1:{self.s3_port}", "granary", secrets.token_hex(16))
+        self.password = SECRETS.add(token_hex(16))
+        self.keys = ObjectStore(f"http://127.0.0.1:{self.s3_port}", "granary", SECRETS.add(token_hex(16)))
         self.lines: list[str] = []
         self.process: subprocess.Popen | None = None
 
@@ -126,8 +127,8 @@ class Store:
 
     def rotate(self) -> None:
         """New secrets, for the next start."""
-        self.password = secrets.token_hex(16)
-        self.keys = ObjectStore(self.keys.endpoint, self.keys.access_key, secrets.token_hex(16))
+        self.password = SECRETS.add(token_hex(16))
+        self.keys = ObjectStore(self.keys.endpoint, self.keys.access_key, SECRETS.add(token_hex(16)))
 
     def psql(self, statement: str, password: str | None = None) -> subprocess.CompletedProcess[str]:
         """Runs a statement over TCP, by default with the right password."""
