@@ -5,6 +5,7 @@ mod attempts;
 mod authenticators;
 mod caller;
 mod credential;
+mod jwt;
 mod password;
 mod service;
 mod sql;
@@ -16,12 +17,13 @@ pub use attempts::{AttemptError, Attempts};
 pub use authenticators::{AuthenticatorError, Authenticators, Known, SourceError, Verdict};
 pub use caller::{Caller, Recognition};
 pub use credential::Credential;
+pub use jwt::fetch::KeysError;
+pub use jwt::json::JsonError;
+pub use jwt::token::SignedTokenError;
 pub use password::{PasswordError, Passwords};
 pub use service::{AuthError, Identity, MintError, Minted, Sources};
 pub use token::{TOKEN_PREFIX, TokenText, TokenTextError};
-pub use workloads::{
-    ClaimsError, JsonError, KeysError, SignedTokenError, Verified, WorkloadError, Workloads,
-};
+pub use workloads::{ClaimsError, Verified, WorkloadError, Workloads};
 
 use granary_store::Migrations;
 
