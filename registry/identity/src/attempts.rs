@@ -207,6 +207,11 @@ fn network(address: IpAddr) -> u128 {
     }
 }
 
+/// The network that [`Attempts`] takes an address for, as an address.
+pub(crate) fn network_of(address: IpAddr) -> IpAddr {
+    IpAddr::V6(network(address).into()).to_canonical()
+}
+
 fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
