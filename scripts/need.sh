@@ -7,6 +7,7 @@
 #   scripts/need.sh wrk nginx      what the benchmark measures with, and a peer in it
 #   scripts/need.sh pgbouncer      the pooler that tests put before Postgres
 #   scripts/need.sh slapd          the directory that tests ask for passwords, and what makes certificates for it
+#   scripts/need.sh node           Node with npm, on which the tests run an identity provider
 #   scripts/need.sh cluster        what a Kubernetes node needs of the system that it runs on
 set -eu
 
@@ -42,6 +43,10 @@ for tool in "$@"; do
         slapd)
             has_system slapd || packages="$packages slapd"
             has openssl || packages="$packages openssl"
+            ;;
+        node)
+            has node || packages="$packages nodejs"
+            has npm || packages="$packages npm"
             ;;
         wrk) has wrk || packages="$packages wrk" ;;
         nginx) has nginx || [ -x /usr/sbin/nginx ] || packages="$packages nginx-light" ;;
