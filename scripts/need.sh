@@ -8,6 +8,7 @@
 #   scripts/need.sh pgbouncer      the pooler that tests put before Postgres
 #   scripts/need.sh slapd          the directory that tests ask for passwords, and what makes certificates for it
 #   scripts/need.sh curl           a client that tests log in with
+#   scripts/need.sh node           Node with npm, on which the tests run an identity provider
 #   scripts/need.sh cluster        what a Kubernetes node needs of the system that it runs on
 set -eu
 
@@ -45,6 +46,10 @@ for tool in "$@"; do
             has openssl || packages="$packages openssl"
             ;;
         curl) has curl || packages="$packages curl" ;;
+        node)
+            has node || packages="$packages nodejs"
+            has npm || packages="$packages npm"
+            ;;
         wrk) has wrk || packages="$packages wrk" ;;
         nginx) has nginx || [ -x /usr/sbin/nginx ] || packages="$packages nginx-light" ;;
         cluster)

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::deployment::LocalReference;
 use crate::options::settings;
+use crate::provider::{ProviderSpec, SessionsSpec};
 use crate::value::{ByteSize, HttpUrl, Raw};
 
 settings! {
@@ -24,6 +25,8 @@ settings! {
         pub passwords: PasswordsSpec = PasswordsSpec::default(),
         /// How many wrong passwords are borne.
         pub logins: LoginsSpec = LoginsSpec::default(),
+        /// What follows from a login in a browser.
+        pub sessions: SessionsSpec = SessionsSpec::default(),
         /// What is kept of who did what.
         pub audit: AuditSpec = AuditSpec::default(),
         /// The most that a token's lifetime may be; unlimited when absent.
@@ -37,6 +40,9 @@ settings! {
         /// Who is asked, in this order, about a user name that no account of the registry's own has.
         #[schemars(length(max = 16))]
         pub authenticators: Vec<AuthenticatorSpec> = Vec::new(),
+        /// Who says of people in a browser who they are.
+        #[schemars(length(max = 16))]
+        pub providers: Vec<ProviderSpec> = Vec::new(),
     }
     kubernetes {
         /// The Secret that holds the secrets of the sources, each under the key by which they name it.

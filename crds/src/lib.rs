@@ -18,6 +18,7 @@ mod identity;
 mod kubernetes;
 mod options;
 mod problem;
+mod provider;
 mod registry;
 #[cfg(feature = "kubernetes")]
 mod schema;
@@ -52,6 +53,7 @@ pub use identity::{
 pub use kubernetes::{crd_yaml, resource_definitions};
 pub use options::{OptionDoc, apply_environment, help_text, options, reference_page};
 pub use problem::Problem;
+pub use provider::{GitHubSpec, OidcSpec, ProviderSpec, SessionsSpec};
 #[cfg(feature = "kubernetes")]
 pub use registry::RegistryObject;
 pub use registry::{
@@ -64,9 +66,9 @@ pub use secret::{Secret, SecretSource};
 pub use status::{ChannelStatus, RegistryStatus};
 pub use validate::{
     Admins, Authenticator, AuthenticatorSource, BucketPlan, Cache, ChannelSettings, Database, Encryption,
-    Identity, InitialAdmin, Issuer, Jobs, KeySource, Ldap, Limits, Logins, ObjectStore, Outbound,
-    PasswordCost, PasswordSource, Telemetry, ValidChannel, ValidRegistry, validate_channel,
-    validate_channel_spec, validate_registry,
+    GitHub, Identity, InitialAdmin, Issuer, Jobs, KeySource, Ldap, Limits, Logins, ObjectStore, Oidc,
+    Outbound, PasswordCost, PasswordSource, Provider, ProviderKind, Sessions, Telemetry, ValidChannel,
+    ValidRegistry, validate_channel, validate_channel_spec, validate_registry,
 };
 pub use value::{ByteSize, Cidr, HostName, HttpUrl, ListenAddress, Raw, SchemaName, Value, ValueError};
 

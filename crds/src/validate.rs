@@ -2,6 +2,7 @@
 
 mod channel;
 mod identity;
+mod provider;
 mod registry;
 
 pub(crate) use channel::is_object_name;
@@ -11,6 +12,8 @@ pub use channel::{
 pub use identity::{
     Authenticator, AuthenticatorSource, Identity, Issuer, KeySource, Ldap, Logins, PasswordCost,
 };
+pub(crate) use provider::GITHUB;
+pub use provider::{GitHub, Oidc, Provider, ProviderKind, Sessions};
 pub use registry::{
     Admins, Cache, Database, InitialAdmin, Jobs, Limits, ObjectStore, Outbound, PasswordSource, Telemetry,
     ValidRegistry, validate_registry,

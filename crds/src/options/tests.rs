@@ -36,7 +36,7 @@ fn leaves(path: &str, value: &Json, out: &mut BTreeSet<String>) {
 }
 
 /// What of the spec only the operator reads.
-const FOR_THE_OPERATOR: [&str; 20] = [
+const FOR_THE_OPERATOR: [&str; 21] = [
     "allowedNamespaces",
     "database.provision",
     "gateway",
@@ -45,6 +45,7 @@ const FOR_THE_OPERATOR: [&str; 20] = [
     // Lists of structures have no variable: they stand in the file.
     "identity.authenticators",
     "identity.issuers",
+    "identity.providers",
     "identity.secretRef",
     "identity.serviceAccounts",
     "imagePullSecrets",

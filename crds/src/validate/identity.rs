@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use granary_core::SubjectName;
 
+use super::provider::{Provider, Sessions};
 use super::registry::{at_least_one, positive};
 use crate::identity::{AuthenticatorSpec, IdentitySpec, IssuerSpec, LdapSpec, LoginsSpec, PasswordsSpec};
 use crate::problem::Problems;
@@ -27,6 +28,10 @@ pub struct Identity {
     pub issuers: Vec<Issuer>,
     /// Who is asked about passwords.
     pub authenticators: Vec<Authenticator>,
+    /// Who says of people in a browser who they are. No two of these and of the authenticators have one name.
+    pub providers: Vec<Provider>,
+    /// What follows from a login in a browser.
+    pub sessions: Sessions,
 }
 
 /// What an argon2id hash costs.
@@ -162,6 +167,21 @@ pub(super) fn identity(problems: &mut Problems, spec: &IdentitySpec) -> Option<I
         }
         authenticators.extend(read);
     }
+    let mut providers = Vec::new();
+    for (index, provider) in spec.providers.iter().enumerate() {
+        let path = format!("spec.identity.providers[{index}]");
+        let read = super::provider::provider(problems, &path, spec, provider);
+        if let Some(name) = read.as_ref().map(|provider| &provider.name)
+            && (!names.insert(name.clone()) || name.as_str() == "local")
+        {
+            // Accounts are marked by it.
+            let message =
+                format!("the name {name} is taken; give each provider and authenticator a name of its own");
+            problems.add(format!("{path}.name"), message);
+        }
+        providers.extend(read);
+    }
+    let lifetime = positive(problems, "spec.identity.sessions.lifetime", &spec.sessions.lifetime);
     Some(Identity {
         passwords: passwords?,
         logins: logins?,
@@ -169,6 +189,8 @@ pub(super) fn identity(problems: &mut Problems, spec: &IdentitySpec) -> Option<I
         max_token_lifetime: max_token_lifetime?,
         issuers,
         authenticators,
+        providers,
+        sessions: Sessions { lifetime: lifetime? },
     })
 }
 
@@ -222,7 +244,12 @@ fn issuer(problems: &mut Problems, path: &str, spec: &IssuerSpec) -> Option<Issu
 }
 
 /// A secret that a source names by its key.
-fn keyed(problems: &mut Problems, path: &str, spec: &IdentitySpec, key: &str) -> Option<SecretSource> {
+pub(super) fn keyed(
+    problems: &mut Problems,
+    path: &str,
+    spec: &IdentitySpec,
+    key: &str,
+) -> Option<SecretSource> {
     if key.is_empty() || key.starts_with('.') || key.bytes().any(|byte| byte == b'/' || byte == 0) {
         problems.add(path, "write the name of a file in identity.secretsDir");
         return None;

@@ -282,3 +282,89 @@ fn all_problems_of_the_sources_of_identity_are_told_at_once() {
         ]
     );
 }
+
+#[test]
+fn identity_providers_have_their_defaults() {
+    let valid = registry(json!({"identity": {
+        "secretsDir": "/run/secrets",
+        "providers": [
+            {"name": "company", "title": "Company", "groups": ["people"],
+             "oidc": {"issuer": "https://issuer.example/", "clientId": "granary", "clientSecretKey": "company"}},
+            {"name": "public", "oidc": {"issuer": "https://other.example", "clientId": "granary"}},
+            {"name": "github", "github": {"clientId": "id", "clientSecretKey": "github", "organizations": ["acme"]}},
+            {"name": "server", "github": {"url": "https://git.example", "clientId": "id", "clientSecretKey": "github",
+             "organizations": ["acme", "Other-Org"]}},
+            {"name": "apart", "github": {"url": "https://git.example", "apiUrl": "https://api.git.example",
+             "clientId": "id", "clientSecretKey": "github", "organizations": ["acme"]}},
+        ],
+        "sessions": {"lifetime": "30m"},
+    }}))
+    .unwrap()
+    .identity;
+    assert_eq!(valid.sessions.lifetime, Duration::from_mins(30));
+    let titles: Vec<&str> = valid.providers.iter().map(|provider| provider.title.as_str()).collect();
+    assert_eq!(titles, ["Company", "public", "github", "server", "apart"]);
+    let ProviderKind::Oidc(oidc) = &valid.providers[0].kind else { panic!() };
+    // Exactly as it is written: tokens name it so.
+    assert_eq!(oidc.issuer, "https://issuer.example/");
+    assert_eq!(oidc.client_secret, Some(SecretSource::File(PathBuf::from("/run/secrets/company"))));
+    assert_eq!(oidc.scopes, ["openid", "profile", "email"]);
+    assert_eq!((&*oidc.username_claim, &*oidc.groups_claim), ("preferred_username", "groups"));
+    let ProviderKind::Oidc(public) = &valid.providers[1].kind else { panic!() };
+    assert_eq!(public.client_secret, None);
+    let apis: Vec<&str> = valid.providers[2..]
+        .iter()
+        .map(|provider| match &provider.kind {
+            ProviderKind::GitHub(github) => github.api_url.as_str(),
+            ProviderKind::Oidc(_) => panic!(),
+        })
+        .collect();
+    assert_eq!(apis, ["https://api.github.com", "https://git.example/api/v3", "https://api.git.example"]);
+    let absent = registry(json!({})).unwrap().identity;
+    assert_eq!((absent.providers.len(), absent.sessions.lifetime), (0, Duration::from_hours(12)));
+}
+
+#[test]
+fn what_is_wrong_with_an_identity_provider_is_told_by_its_path() {
+    let oidc = json!({"issuer": "https://issuer.example", "clientId": "granary"});
+    let github = json!({"clientId": "id", "clientSecretKey": "github", "organizations": ["acme"]});
+    let problems = registry(json!({"identity": {
+        "secretsDir": "/run/secrets",
+        "authenticators": [{"name": "list", "users": {"key": "users"}}],
+        "providers": [
+            {"name": "a/b", "oidc": oidc},
+            {"name": "none"},
+            {"name": "both", "oidc": oidc, "github": github},
+            {"name": "list", "oidc": oidc},
+            {"name": "local", "oidc": oidc},
+            {"name": "urls", "title": " ", "oidc": {"issuer": "issuer.example", "clientId": "", "scopes": ["profile"],
+             "usernameClaim": ""}},
+            {"name": "scopes", "oidc": {"issuer": "https://issuer.example", "clientId": "x", "scopes": ["openid profile"],
+             "clientSecretKey": "../x"}},
+            {"name": "anybody", "github": {"clientId": "id", "clientSecretKey": "github", "organizations": []}},
+        ],
+        "sessions": {"lifetime": "0s"},
+    }}))
+    .unwrap_err();
+    assert_eq!(
+        paths(&problems),
+        [
+            "spec.identity.providers[0].name",
+            "spec.identity.providers[1]",
+            "spec.identity.providers[2]",
+            "spec.identity.providers[3].name",
+            "spec.identity.providers[4].name",
+            "spec.identity.providers[5].title",
+            "spec.identity.providers[5].oidc.issuer",
+            "spec.identity.providers[5].oidc.clientId",
+            "spec.identity.providers[5].oidc.usernameClaim",
+            "spec.identity.providers[5].oidc.scopes",
+            "spec.identity.providers[6].oidc.scopes",
+            "spec.identity.providers[6].oidc.clientSecretKey",
+            "spec.identity.providers[7].github.organizations",
+            "spec.identity.sessions.lifetime",
+        ]
+    );
+    let without_folder = registry(json!({"identity": {"providers": [{"name": "github", "github": github}]}}));
+    assert_eq!(paths(&without_folder.unwrap_err()), ["spec.identity.providers[0].github.clientSecretKey"]);
+}

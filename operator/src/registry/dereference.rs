@@ -174,7 +174,12 @@ pub fn identity_keys(spec: &IdentitySpec) -> BTreeSet<String> {
         let ldap = source.ldap.iter().map(|ldap| ldap.bind_password_key.as_ref());
         files.chain(sql).chain(http).chain(ldap).flatten()
     });
-    sources.cloned().collect()
+    let providers = spec.providers.iter().flat_map(|provider| {
+        let oidc = provider.oidc.as_ref().and_then(|oidc| oidc.client_secret_key.as_ref());
+        let github = provider.github.as_ref().map(|github| &github.client_secret_key);
+        oidc.into_iter().chain(github)
+    });
+    sources.chain(providers).cloned().collect()
 }
 
 /// Reads Secrets and ConfigMaps of one namespace, each once, and keeps a digest of what was read.

@@ -1,18 +1,25 @@
 //! What somebody may ask of a registry about themselves, whatever the protocol: who they are, their tokens, what they may;
-//! for admins the audit; and for workloads the exchange of a signed token for one of ours.
+//! for admins the audit; logging in with a browser, and for terminals by one; and for workloads the exchange of a signed token
+//! for one of ours.
 //!
 //! The routes are mounted at the root of every host, below `/-/`, where no channel can be, and `/_/oidc/`, where clients that
 //! publish by a signed token look for them.
 
 mod audit;
+mod cookies;
+mod device;
 mod explain;
+mod login;
+mod next;
 mod oidc;
+mod page;
 mod tokens;
 mod whoami;
 
 use std::sync::Arc;
 
-use granary_http::{Access, Body, Call, Freshness, Protocol, Refusal, respond};
+use granary_http::pipeline::Arrival;
+use granary_http::{Access, Body, Call, Freshness, Protocol, Refusal, Routes, respond};
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, Method, Response, StatusCode};
 use serde::de::DeserializeOwned;
@@ -28,11 +35,14 @@ const MAX_BODY: u64 = 64 * 1024;
 struct State;
 
 /// The routes, to be mounted at the root.
-pub fn protocol() -> Protocol {
+pub fn routes() -> Routes<Arrival> {
     const IN_THE_BODY: Access = Access::Open("the credential is in the body");
     const NOT_SECRET: Access = Access::Open("clients have to know it before they have a credential");
+    const LOGGING_IN: Access = Access::Open("it is how one logs in");
+    const OWN_CHECK: Access = Access::Open("who has no session is sent to log in, or refused");
+    const LOGGING_OUT: Access = Access::Open("who has no session stays without one");
     let (now, state) = (Freshness::Now, &Arc::new(State));
-    Protocol::common(shape)
+    let machines = Protocol::common(shape)
         .route(Method::GET, "/-/whoami", Access::Authenticated, now, state, whoami::whoami)
         .route(Method::GET, "/-/tokens", Access::Authenticated, now, state, tokens::list)
         .route(Method::POST, "/-/tokens", Access::Authenticated, now, state, tokens::create)
@@ -40,7 +50,19 @@ pub fn protocol() -> Protocol {
         .route(Method::GET, "/-/can", Access::Authenticated, now, state, explain::can)
         .route(Method::GET, "/-/audit", Access::Admin, now, state, audit::list)
         .route(Method::GET, "/_/oidc/audience", NOT_SECRET, now, state, oidc::audience)
-        .route(Method::POST, "/_/oidc/mint-token", IN_THE_BODY, now, state, oidc::mint_token)
+        .route(Method::POST, "/_/oidc/mint-token", IN_THE_BODY, now, state, oidc::mint_token);
+    let people = Protocol::common(page::refusal)
+        .route(Method::GET, "/-/login", LOGGING_IN, now, state, login::show)
+        .route(Method::POST, "/-/login", IN_THE_BODY, now, state, login::by_password)
+        .route(Method::GET, "/-/login/{provider}", LOGGING_IN, now, state, login::begin)
+        .route(Method::GET, "/-/login/{provider}/callback", LOGGING_IN, now, state, login::callback)
+        .route(Method::POST, "/-/logout", LOGGING_OUT, now, state, login::log_out)
+        .route(Method::GET, "/-/device", OWN_CHECK, now, state, device::show)
+        .route(Method::POST, "/-/device/confirm", OWN_CHECK, now, state, device::decide);
+    let terminals = Protocol::common(device::shape)
+        .route(Method::POST, "/-/device", LOGGING_IN, now, state, device::request)
+        .route(Method::POST, "/-/device/token", IN_THE_BODY, now, state, device::token);
+    machines.into_routes().merge(people.into_routes()).merge(terminals.into_routes())
 }
 
 /// Errors are JSON, in the shape that clients of `/_/oidc/` know.

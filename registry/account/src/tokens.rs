@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use granary_core::{PackagePattern, Role, SubjectName, TokenScope};
 use granary_http::{Body, Call, Refusal, respond};
-use granary_identity::{AccountError, Caller, NewToken, Recognition, TokenText};
+use granary_identity::{AccountError, Caller, NewToken, Recognition, TokenKind, TokenText};
 use http::{Response, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,7 @@ struct Listed {
     created_at: Timestamp,
     expires_at: Option<Timestamp>,
     last_used_at: Option<Timestamp>,
+    kind: TokenKind,
 }
 
 /// Whose tokens a call is about: the caller's own, or, for an admin, somebody else's.
@@ -57,7 +58,7 @@ fn subject<'a>(caller: &'a Caller, asked: Option<&'a SubjectName>) -> Result<&'a
     }
 }
 
-fn refuse(error: AccountError) -> Refusal {
+pub(crate) fn refuse(error: AccountError) -> Refusal {
     match error {
         AccountError::Database(error) => error.into(),
         AccountError::Unknown(_) | AccountError::UnknownToken(_) => Refusal::not_found(error.to_string()),
@@ -67,7 +68,7 @@ fn refuse(error: AccountError) -> Refusal {
     }
 }
 
-/// `GET /-/tokens`.
+/// `GET /-/tokens`: sessions of browsers are among them, told by their `kind`, so that one can end those elsewhere.
 pub(crate) async fn list(_: Arc<State>, call: Call) -> Result<Response<Body>, Refusal> {
     let asked = call.arrival.query.first("account").map(str::parse).transpose();
     let asked: Option<SubjectName> = asked.map_err(|_| Refusal::bad_request("there is no such account"))?;
@@ -82,6 +83,7 @@ pub(crate) async fn list(_: Arc<State>, call: Call) -> Result<Response<Body>, Re
             created_at: token.created_at,
             expires_at: token.expires_at,
             last_used_at: token.last_used_at,
+            kind: token.kind,
         })
         .collect();
     crate::ok(&json!({ "account": account, "tokens": listed }))
@@ -156,5 +158,5 @@ pub(crate) async fn revoke(_: Arc<State>, call: Call) -> Result<Response<Body>, 
 }
 
 fn ends_itself(caller: &Caller, id: &str) -> bool {
-    matches!(&caller.recognition, Recognition::Token(own) if **own == *id)
+    matches!(&caller.recognition, Recognition::Token(own) | Recognition::Session(own) if **own == *id)
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use granary_core::{Principal, SubjectName, TokenScope};
-use granary_http::{Body, Call, Refusal};
+use granary_http::{Body, Call, Refusal, csrf};
+use granary_identity::{CsrfToken, Recognition};
 use http::Response;
 use serde::Serialize;
 
@@ -23,11 +24,16 @@ struct Who<'a> {
     admin: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<&'a TokenScope>,
+    /// What programs in a page of ours have to say to change something, as `X-CSRF-Token`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    csrf_token: Option<&'a str>,
 }
 
 /// `GET /-/whoami`.
 pub(crate) async fn whoami(_: Arc<State>, call: Call) -> Result<Response<Body>, Refusal> {
     let caller = &call.caller;
+    let is_session = matches!(caller.recognition, Recognition::Session(_));
+    let csrf_token = csrf::token_of(&call.arrival).filter(|_| is_session);
     let mut who = Who {
         actor: &caller.actor(),
         credential: caller.credential(),
@@ -36,11 +42,12 @@ pub(crate) async fn whoami(_: Arc<State>, call: Call) -> Result<Response<Body>, 
         groups: &[],
         admin: caller.principal.is_admin(),
         scope: caller.principal.scope(),
+        csrf_token: csrf_token.as_ref().map(CsrfToken::expose),
     };
     match &caller.principal {
         Principal::Anonymous => {}
         Principal::User { groups, .. } => who.groups = groups,
         Principal::Workload { workload, .. } => who.workload = Some(workload),
     }
-    crate::ok(&who)
+    Ok(crate::not_stored(crate::ok(&who)?))
 }

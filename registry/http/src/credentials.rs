@@ -12,9 +12,16 @@ use http::{HeaderMap, HeaderName};
 use secrecy::SecretString;
 
 use crate::RequestPath;
+use crate::proxy::Scheme;
 
-/// The cookie that holds a browser's session.
-pub const SESSION_COOKIE: &str = "granary_session";
+/// The cookie that holds a browser's session, where the connection is secure or not. A secure one is believed only by a name
+/// that no neighbouring host and no insecure page can set (`__Host-`, RFC 6265bis section 4.1.3.2).
+pub const fn session_cookie(scheme: Scheme) -> &'static str {
+    match scheme {
+        Scheme::Https => "__Host-granary_session",
+        Scheme::Http => "granary_session",
+    }
+}
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -62,8 +69,13 @@ pub struct Found {
     pub path: Option<RequestPath>,
 }
 
-/// Reads the headers that every protocol knows, and asks the carriers that were added.
-pub fn find(headers: &HeaderMap, path: &RequestPath, carriers: &[Carrier]) -> Result<Found, CredentialError> {
+/// Reads the headers that every protocol knows, and asks the carriers that were added. `scheme` is that of the client's URL.
+pub fn find(
+    headers: &HeaderMap,
+    path: &RequestPath,
+    carriers: &[Carrier],
+    scheme: Scheme,
+) -> Result<Found, CredentialError> {
     let mut found = Found::default();
     if let Some(value) = only(headers, &AUTHORIZATION)? {
         found.credentials.push(parse_authorization(value)?);
@@ -77,7 +89,7 @@ pub fn find(headers: &HeaderMap, path: &RequestPath, carriers: &[Carrier]) -> Re
             found.path = carried.path.or(found.path);
         }
     }
-    if let Some(session) = session(headers)? {
+    if let Some(session) = session(headers, scheme)? {
         found.credentials.push(Credential::Session(session));
     }
     Ok(found)
@@ -124,18 +136,23 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]
 }
 
 /// The session cookie. Two different ones mean that somebody else could set one of them.
-fn session(headers: &HeaderMap) -> Result<Option<SecretString>, CredentialError> {
-    let mut sessions = headers
+fn session(headers: &HeaderMap, scheme: Scheme) -> Result<Option<SecretString>, CredentialError> {
+    cookie(headers, session_cookie(scheme))?.map(|value| parse_token(value.as_bytes())).transpose()
+}
+
+/// The value of a cookie that is not empty. Two different ones are an error.
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, CredentialError> {
+    let mut values = headers
         .get_all(COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .filter(|(name, value)| *name == SESSION_COOKIE && !value.is_empty())
+        .filter(|(named, value)| *named == name && !value.is_empty())
         .map(|(_, value)| value);
-    let Some(first) = sessions.next() else { return Ok(None) };
-    if sessions.any(|other| other != first) {
+    let first = values.next();
+    if values.any(|other| Some(other) != first) {
         return Err(CredentialError::Duplicate);
     }
-    parse_token(first.as_bytes()).map(Some)
+    Ok(first)
 }

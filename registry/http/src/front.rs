@@ -103,7 +103,7 @@ impl Front {
             Ok(parsed) => parsed,
             Err(error) => return (plain(&Refusal::bad_request(error.to_string())), None),
         };
-        let found = match credentials::find(&parts.headers, &path, &self.carriers) {
+        let found = match credentials::find(&parts.headers, &path, &self.carriers, origin.scheme) {
             Ok(found) => found,
             Err(error) => return (plain(&Refusal::unauthorized(error.to_string())), None),
         };

@@ -2,12 +2,14 @@
 //!
 //! The way of a request: [`listen`] and [`serve`] (connections, limits, panic guard, drain) → [`proxy`] (where it
 //! comes from) → [`path`] (decoded once) → [`routes`] (by host, then by path and method; each route names the
-//! [`Access`] it needs) → [`credentials`] (what it carries to say who sends it) → the handler, which answers
+//! [`Access`] it needs) → [`credentials`] (what it carries to say who sends it) → [`csrf`] (whether a browser that is logged in
+//! was asked by a page of ours) → the handler, which answers
 //! through [`file`], [`conditional`], [`encoding`] and [`respond`].
 
 pub mod body;
 pub mod conditional;
 pub mod credentials;
+pub mod csrf;
 pub mod encoding;
 pub mod file;
 pub mod front;

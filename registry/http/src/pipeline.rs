@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use granary_core::{Action, ChannelName, Format, Principal, Readable, readable};
-use granary_identity::{Caller, Credential, Identity};
+use granary_identity::{Caller, Credential, Identity, Recognition};
 use granary_splice::{Document, Encoding};
 use granary_store::{AuditEntry, Channel, Scope, Store};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -20,7 +20,7 @@ use crate::proxy::Origin;
 use crate::rates::RateLimits;
 use crate::refusal::Refusal;
 use crate::routes::{Access, Params, Routes};
-use crate::{Body, EntityTag, FileResponse, RequestBody, RequestPath, encoding, index};
+use crate::{Body, EntityTag, FileResponse, RequestBody, RequestPath, csrf, encoding, index};
 
 /// How old the knowledge may be that a route relies on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -231,12 +231,17 @@ impl Arrival {
     pub fn take_body(&mut self) -> RequestBody {
         std::mem::take(self.body.get_mut().unwrap_or_else(PoisonError::into_inner))
     }
+
+    /// Puts a body in the place of the one that was taken.
+    pub(crate) fn replace_body(&mut self, body: RequestBody) {
+        *self.body.get_mut().unwrap_or_else(PoisonError::into_inner) = body;
+    }
 }
 
 impl Call {
     /// Recognises the caller, finds the channel and checks what the route needs.
     async fn admit(
-        arrival: Arrival,
+        mut arrival: Arrival,
         format: Option<Format>,
         access: Access,
         freshness: Freshness,
@@ -257,7 +262,14 @@ impl Call {
         );
         refresh(&services.store, &scopes, freshness).await?;
         let caller = services.identity.authenticate(&arrival.credentials, arrival.origin.client).await?;
+        if caller.is_anonymous() && !arrival.credentials.is_empty() {
+            // A session that has ended.
+            services.rates.count_address(arrival.origin.client)?;
+        }
         services.rates.count_caller(&caller)?;
+        if matches!(caller.recognition, Recognition::Session(_)) {
+            csrf::check(&mut arrival).await?;
+        }
         let channel = match &name {
             Some(Some((format, name))) => directory.find(*format, name).await?,
             _ => None,

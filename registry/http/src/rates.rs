@@ -12,7 +12,7 @@ use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
-use granary_identity::{Caller, holder_of};
+use granary_identity::{Caller, network_of};
 use http::StatusCode;
 
 pub use governor::clock::MonotonicClock;
@@ -37,7 +37,7 @@ pub struct Rates {
 #[derive(Debug, Clone, Default)]
 pub struct RateLimits<C: Clock + Clone = MonotonicClock> {
     callers: Option<Arc<Limit<String, C>>>,
-    addresses: Option<Arc<Limit<u128, C>>>,
+    addresses: Option<Arc<Limit<IpAddr, C>>>,
 }
 
 struct Limit<K: Hash + Eq + Clone, C: Clock + Clone> {
@@ -61,7 +61,7 @@ impl<C: Clock + Clone> RateLimits<C> {
     /// 429 for one too many. Where the address is not known, nothing is counted.
     pub fn count_address(&self, address: Option<IpAddr>) -> Result<(), Refusal> {
         match (&self.addresses, address) {
-            (Some(limit), Some(address)) => limit.count(&holder_of(address)),
+            (Some(limit), Some(address)) => limit.count(&network_of(address)),
             _ => Ok(()),
         }
     }

@@ -4,6 +4,7 @@ use granary_core::{SubjectName, TokenScope, Workload};
 use granary_store::{AuditEntry, DbError, Param, PublishTx, Scope, Store};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::password::{PasswordError, Passwords};
@@ -64,7 +65,7 @@ pub struct NewToken<'a> {
 
 /// For whom a token acts.
 #[derive(Debug, Clone, Copy)]
-enum Owner<'a> {
+pub(crate) enum Owner<'a> {
     Account(&'a SubjectName),
     Workload(&'a Workload),
 }
@@ -86,6 +87,34 @@ pub struct TokenInfo {
     pub last_used_at: Option<Timestamp>,
     /// Whose it is; nobody's when it is a workload's.
     pub account: Option<SubjectName>,
+    /// What it is carried as.
+    pub kind: TokenKind,
+}
+
+/// What a token is carried as. Each is taken as that alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenKind {
+    /// A credential that programs send.
+    Api,
+    /// A browser's cookie.
+    Session,
+}
+
+impl TokenKind {
+    /// As the database has it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Session => "session",
+        }
+    }
+
+    pub(crate) fn read(text: &str) -> Result<Self, DbError> {
+        let kinds = [Self::Api, Self::Session];
+        let kind = kinds.into_iter().find(|kind| kind.as_str() == text);
+        kind.ok_or_else(|| DbError::decode("token kind", format!("{text:?} is none")))
+    }
 }
 
 /// Accounts and tokens.
@@ -161,7 +190,7 @@ impl Accounts {
             return Err(AccountError::Exists(name.clone()));
         }
         let new = NewToken { label: "made at the first start", ..NewToken::default() };
-        self.insert_token(&tx, Owner::Account(name), token, &new).await?;
+        self.insert_token(&tx, Owner::Account(name), token, TokenKind::Api, &new).await?;
         tx.touch(Scope::REGISTRY, account_document(name.as_str()));
         tx.touch(Scope::REGISTRY, token_document(token.id()));
         audit(&tx, "granary", "create admin", json!({ "account": name.as_str(), "token": token.id() }))
@@ -319,7 +348,7 @@ impl Accounts {
             tx.rollback().await?;
             return Err(AccountError::Unknown(account.clone()));
         }
-        if self.insert_token(&tx, owner, token, new).await? == 0 {
+        if self.insert_token(&tx, owner, token, TokenKind::Api, new).await? == 0 {
             return Ok(tx.rollback().await?);
         }
         tx.touch(Scope::REGISTRY, token_document(token.id()));
@@ -338,11 +367,12 @@ impl Accounts {
         Ok(tx.commit().await?)
     }
 
-    async fn insert_token(
+    pub(crate) async fn insert_token(
         &self,
         tx: &PublishTx,
         owner: Owner<'_>,
         token: &TokenText,
+        kind: TokenKind,
         new: &NewToken<'_>,
     ) -> Result<u64, DbError> {
         let encode = |error| DbError::decode("token", error);
@@ -358,7 +388,7 @@ impl Accounts {
                 &token.id(),
                 &account,
                 &workload,
-                &"api",
+                &kind.as_str(),
                 &sha256.as_bytes().as_slice(),
                 &new.label,
                 &scope,
@@ -412,10 +442,16 @@ fn read_token(row: &tokio_postgres::Row) -> Result<TokenInfo, DbError> {
         expires_at: row.try_get(4)?,
         last_used_at: row.try_get(5)?,
         account: account.map(read_name).transpose()?,
+        kind: TokenKind::read(row.try_get(7)?)?,
     })
 }
 
-async fn audit(tx: &PublishTx, by: &str, action: &'static str, detail: Value) -> Result<(), DbError> {
+pub(crate) async fn audit(
+    tx: &PublishTx,
+    by: &str,
+    action: &'static str,
+    detail: Value,
+) -> Result<(), DbError> {
     tx.audit(&AuditEntry {
         actor: by.to_owned(),
         credential: "none".to_owned(),

@@ -175,7 +175,7 @@ impl Attempts {
     async fn digest(&self, address: IpAddr, user: Option<&str>) -> Result<Sha256, DbError> {
         let registry = self.inner.store.registry_id().await?;
         let mut input = registry.as_bytes().to_vec();
-        input.extend_from_slice(&holder_of(address).to_be_bytes());
+        input.extend_from_slice(network_of(address).to_string().as_bytes());
         if let Some(user) = user {
             input.push(b'u');
             input.extend_from_slice(user.as_bytes());
@@ -199,12 +199,12 @@ impl Attempts {
     }
 }
 
-/// What is counted for an address: of an IPv6 address its /64, since whoever has one of these addresses has all of them; an
-/// IPv4 address as it is.
-pub fn holder_of(address: IpAddr) -> u128 {
+/// What is counted for an address: of an IPv6 address the first one of its /64, since whoever has one of these has all of
+/// them; an IPv4 address as it is.
+pub fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V4(address) => u128::from(address.to_ipv6_mapped()),
-        IpAddr::V6(address) => u128::from(address) & !u128::from(u64::MAX),
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) & !u128::from(u64::MAX)).into()),
+        address @ IpAddr::V4(_) => address,
     }
 }
 
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn addresses_of_one_holder_are_one() {
         let same =
-            |left: &str, right: &str| holder_of(left.parse().unwrap()) == holder_of(right.parse().unwrap());
+            |left: &str, right: &str| network_of(left.parse().unwrap()) == network_of(right.parse().unwrap());
         assert!(same("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff"));
         assert!(!same("2001:db8:1:2::1", "2001:db8:1:3::1"));
         assert!(same("192.0.2.7", "::ffff:192.0.2.7"));

@@ -5,25 +5,44 @@ mod attempts;
 mod authenticators;
 mod caller;
 mod credential;
+mod csrf;
+mod devices;
+mod jwt;
+mod logins;
 mod password;
+mod people;
+mod providers;
+mod random;
 mod service;
 mod sql;
 mod token;
 mod turns;
+mod user_code;
 mod workloads;
 
-pub use accounts::{AccountError, Accounts, NewAccount, NewToken, TokenInfo};
-pub use attempts::{AttemptError, Attempts, holder_of};
+pub use accounts::{AccountError, Accounts, NewAccount, NewToken, TokenInfo, TokenKind};
+pub use attempts::{AttemptError, Attempts, network_of};
 pub use authenticators::{AuthenticatorError, Authenticators, Known, SourceError, Verdict};
 pub use caller::{Caller, Recognition};
 pub use credential::Credential;
+pub use csrf::CsrfToken;
+pub use devices::{
+    Asked, DeviceAnswer, DeviceError, DeviceRequest, Granted, Terminal, UserCode, UserCodeError,
+};
+pub use jwt::fetch::KeysError;
+pub use jwt::json::JsonError;
+pub use jwt::token::SignedTokenError;
+pub use logins::{Callback, LOGIN_LIFETIME, LoginError};
 pub use password::{PasswordError, Passwords};
+pub use people::{Session, Whence};
+pub use providers::{
+    AskError, DiscoveryError, IdTokenError, Person, PersonError, Provider, ProviderError, Providers,
+};
+pub use random::{Unguessable, UnguessableError};
 pub use service::{AuthError, Identity, MintError, Minted, Sources};
 pub use token::{TOKEN_PREFIX, TokenText, TokenTextError};
 pub use turns::Full;
-pub use workloads::{
-    ClaimsError, JsonError, KeysError, SignedTokenError, Verified, WorkloadError, Workloads,
-};
+pub use workloads::{ClaimsError, Verified, WorkloadError, Workloads};
 
 use granary_store::Migrations;
 
@@ -34,5 +53,6 @@ pub const MIGRATIONS: Migrations = Migrations {
         ("V1__accounts", include_str!("../migrations/V1__accounts.sql")),
         ("V2__identity", include_str!("../migrations/V2__identity.sql")),
         ("V3__attempts", include_str!("../migrations/V3__attempts.sql")),
+        ("V4__logins", include_str!("../migrations/V4__logins.sql")),
     ],
 };

@@ -19,12 +19,13 @@ use moka::future::Cache;
 use rand::RngExt;
 use secrecy::ExposeSecret;
 
-use crate::accounts::{AccountError, Accounts};
+use crate::accounts::{AccountError, Accounts, TokenKind};
 use crate::attempts::{AttemptError, Attempts};
 use crate::authenticators::{AuthenticatorError, Authenticators};
 use crate::caller::Caller;
 use crate::credential::Credential;
 use crate::password::{PasswordError, Passwords};
+use crate::providers::Providers;
 use crate::sql::Statements;
 use crate::token::TOKEN_PREFIX;
 use crate::turns::Full;
@@ -100,6 +101,10 @@ pub struct Sources {
     pub logins: Logins,
     /// The most that a token's lifetime may be.
     pub max_token_lifetime: Option<SignedDuration>,
+    /// Who says of people in a browser who they are.
+    pub providers: Providers,
+    /// How long a browser's session lasts.
+    pub session_lifetime: SignedDuration,
 }
 
 /// A credential that was good, and for how long it is.
@@ -122,6 +127,8 @@ pub struct Identity {
     authenticators: Authenticators,
     workloads: Workloads,
     attempts: Attempts,
+    providers: Providers,
+    session_lifetime: SignedDuration,
     revisions: Revisions,
     clock: Arc<dyn Clock>,
     remembered: Cache<Sha256, Arc<Remembered>>,
@@ -145,6 +152,8 @@ impl Identity {
             authenticators: sources.authenticators,
             workloads: sources.workloads,
             attempts: Attempts::new(store, sources.logins),
+            providers: sources.providers,
+            session_lifetime: sources.session_lifetime,
             revisions: store.revisions().clone(),
             clock: Arc::clone(store.clock()),
             remembered: Cache::new(REMEMBERED),
@@ -162,6 +171,24 @@ impl Identity {
     /// Who signs for workloads.
     pub fn workloads(&self) -> &Workloads {
         &self.workloads
+    }
+
+    /// Who says of people in a browser who they are.
+    pub fn providers(&self) -> &Providers {
+        &self.providers
+    }
+
+    /// How long a browser's session lasts.
+    pub fn session_lifetime(&self) -> SignedDuration {
+        self.session_lifetime
+    }
+
+    pub(crate) fn attempts(&self) -> &Attempts {
+        &self.attempts
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
     }
 
     /// Recognises the caller by the first of these credentials; with none, nobody in particular. `address` is where the
@@ -184,7 +211,14 @@ impl Identity {
                 return Ok(Arc::clone(&remembered.caller));
             }
             let entry = self.remembered.entry(key);
-            let entry = entry.or_try_insert_with(self.admit(credential, address)).await?;
+            let entry = match entry.or_try_insert_with(self.admit(credential, address)).await {
+                Ok(entry) => entry,
+                // The browser keeps it: they are nobody in particular now, and may log in again.
+                Err(error) if matches!(*error, AuthError::Invalid) && is_session(credential) => {
+                    return Ok(Arc::new(Caller::ANONYMOUS));
+                }
+                Err(error) => return Err(error),
+            };
             // What another request began may have missed what this one has to know: it has to be recalled.
             if entry.is_fresh() {
                 let checked = entry.into_value();
@@ -205,16 +239,18 @@ impl Identity {
                 return self.check_password(user, password.clone(), address).await.map(Arc::new);
             }
             // pip and conan can only send a token as a password.
-            Credential::Basic { password: secret, .. }
-            | Credential::Token(secret)
-            | Credential::Session(secret) => secret.expose_secret(),
+            Credential::Basic { password: secret, .. } | Credential::Token(secret) => secret.expose_secret(),
+            // Nobody guesses 256 bits, and a cookie that has ended is sent again and again without anybody meaning it.
+            Credential::Session(secret) => {
+                let checked = self.check_token(secret.expose_secret(), TokenKind::Session).await;
+                return checked.map(Arc::new);
+            }
         };
         self.attempts.admit(None, address).await?;
-        let is_session = matches!(credential, Credential::Session(_));
-        let checked = if !is_session && Workloads::looks_like_token(secret) {
+        let checked = if Workloads::looks_like_token(secret) {
             self.check_signed(secret).await
         } else {
-            self.check_token(secret).await
+            self.check_token(secret, TokenKind::Api).await
         };
         if let Err(AuthError::Invalid | AuthError::Signed(_)) = &checked {
             self.attempts.failed(None, address).await?;
@@ -223,13 +259,16 @@ impl Identity {
     }
 
     fn cache_key(&self, credential: &Credential) -> Sha256 {
-        let (user, secret) = match credential {
-            Credential::Token(text) | Credential::Session(text) => ("", text),
-            Credential::Basic { user, password } => (user.as_str(), password),
+        // What is good as the one is not as the other.
+        let (kind, user, secret) = match credential {
+            Credential::Token(text) => (b't', "", text),
+            Credential::Session(text) => (b's', "", text),
+            Credential::Basic { user, password } => (b'b', user.as_str(), password),
         };
         let secret = secret.expose_secret();
-        let mut input = Vec::with_capacity(self.pepper.len() + user.len() + 1 + secret.len());
+        let mut input = Vec::with_capacity(self.pepper.len() + 1 + user.len() + 1 + secret.len());
         input.extend_from_slice(&self.pepper);
+        input.push(kind);
         input.extend_from_slice(user.as_bytes());
         input.push(0);
         input.extend_from_slice(secret.as_bytes());
@@ -257,7 +296,7 @@ impl Identity {
         (document.into(), stamp)
     }
 
-    fn database(&self) -> &Database {
+    pub(crate) fn database(&self) -> &Database {
         self.accounts.store.database()
     }
 
@@ -291,12 +330,18 @@ impl Identity {
         written.map(drop)
     }
 
-    /// Removes what has ended: tokens that did so more than a day ago, lock-outs, and the memory of tokens that were used up.
+    /// Removes what has ended: tokens that did so more than a day ago, lock-outs, logins, and the memory of tokens that were
+    /// used up.
     pub async fn prune(&self) -> Result<u64, DbError> {
         let before = self.clock.now() - SignedDuration::from_hours(24);
         let tokens = self.database().execute(&self.accounts.sql.prune_tokens, &[&before]).await?;
-        Ok(tokens + self.attempts.prune().await? + self.prune_used().await?)
+        let logins = self.prune_logins().await? + self.prune_devices().await?;
+        Ok(tokens + logins + self.attempts.prune().await? + self.prune_used().await?)
     }
+}
+
+const fn is_session(credential: &Credential) -> bool {
+    matches!(credential, Credential::Session(_))
 }
 
 /// Whether a text is meant to be a token of ours.

@@ -14,7 +14,7 @@ use granary_http::pipeline::{PublicUrls, Services};
 use granary_http::proxy::{ProxyHeaders, TrustedProxies};
 use granary_http::rates::MonotonicClock;
 use granary_http::{Hosts, ListenAddress, Mount, MountedChannel, RateLimits, Rates, Table};
-use granary_identity::{Authenticators, Identity, Passwords, Sources, Workloads};
+use granary_identity::{Authenticators, Identity, Passwords, Providers, Sources, Workloads};
 use granary_process::{Context, Failure};
 use granary_pypi::PyPi;
 use granary_store::objects::{
@@ -22,6 +22,7 @@ use granary_store::objects::{
     Proxy, Timeouts, Uploads,
 };
 use granary_store::{Database, Migrations, Store};
+use jiff::SignedDuration;
 
 use crate::config;
 
@@ -88,7 +89,9 @@ fn identity_sources(registry: &ValidRegistry, clock: Arc<SystemClock>) -> Result
         admins: registry.admins.users.iter().cloned().collect(),
         passwords,
         authenticators: authenticators.context("identity.authenticators")?,
-        workloads: Workloads::new(identity.issuers.clone(), client, clock),
+        workloads: Workloads::new(identity.issuers.clone(), client.clone(), clock.clone()),
+        providers: Providers::new(identity.providers.clone(), client, clock),
+        session_lifetime: identity.sessions.lifetime.try_into().unwrap_or(SignedDuration::MAX),
         logins: identity.logins,
         max_token_lifetime: identity.max_token_lifetime.and_then(|most| most.try_into().ok()),
     })
@@ -171,7 +174,7 @@ pub fn front(
     let index = IndexCache::new(store.revisions().clone(), registry.cache.memory);
     let pypi = Arc::new(PyPi::new(store.clone(), index));
     let segments = MountedChannel::Segments(2);
-    let account = || (Mount::new("", segments.clone()), granary_account::protocol().into_routes());
+    let account = || (Mount::new("", segments.clone()), granary_account::routes());
     let common = [account(), (Mount::new("/pypi", segments.clone()), pypi.protocol().into_routes())];
     let mut hosts = Hosts::new(Table::build(common).context("the route table")?);
     if let Some(host) = &registry.pypi_host {

@@ -11,6 +11,8 @@ use granary_crds::Raw;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
+use crate::login_command::LoginArgs;
+
 /// A package registry for Kubernetes: Python packages now; Conan, conda and data packages to come.
 #[derive(Debug, Parser)]
 #[command(name = "granary", version, about, max_term_width = 110)]
@@ -37,6 +39,8 @@ pub enum Command {
     Doctor(ConfigArgs),
     /// Make, list and revoke API tokens.
     Token(TokenArgs),
+    /// Get a token from a registry for this terminal: somebody allows it in a browser.
+    Login(LoginArgs),
     /// Make accounts.
     User(UserArgs),
     /// Say whether somebody may do something, and by which grant. The exit code is 0 for yes and 1 for no.
@@ -482,7 +486,8 @@ fn conan_channel(text: &str) -> Result<ChannelName, String> {
     ChannelName::parse(Format::Conan, text).map_err(|error| error.to_string())
 }
 
-fn role(text: &str) -> Result<Role, String> {
+/// The name of a role, in letters of either case.
+pub(crate) fn role(text: &str) -> Result<Role, String> {
     [Role::Reader, Role::Publisher, Role::Maintainer, Role::Owner]
         .into_iter()
         .find(|role| role.as_str().eq_ignore_ascii_case(text))

@@ -9,6 +9,8 @@ mod config;
 mod dev;
 mod doctor;
 mod import_command;
+mod login_command;
+mod netrc;
 mod periodic;
 mod run;
 mod store_command;
@@ -51,6 +53,7 @@ async fn command(command: Command) -> Result<ExitCode, Failure> {
         Command::Migrate(args) => admin::migrate(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::doctor(&args).await,
         Command::Token(args) => admin::token(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Login(args) => login_command::login(args).await.map(|()| ExitCode::SUCCESS),
         Command::User(args) => admin::user(args).await.map(|()| ExitCode::SUCCESS),
         Command::Can(args) => admin::can(&args).await,
         Command::Audit(args) => audit_command::audit(&args).await.map(|()| ExitCode::SUCCESS),

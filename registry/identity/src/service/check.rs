@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use tokio_postgres::Row;
 
 use super::{AuthError, Identity, Remembered};
-use crate::accounts::{AccountError, account_document, read_name, token_document};
+use crate::accounts::{AccountError, TokenKind, account_document, read_name, token_document};
 use crate::authenticators::{Known, Verdict};
 use crate::caller::{Caller, Recognition};
 use crate::token::TokenText;
@@ -44,8 +44,8 @@ fn equal(left: &[u8], right: &[u8]) -> bool {
 }
 
 impl Identity {
-    /// A token of ours.
-    pub(super) async fn check_token(&self, text: &str) -> Result<Remembered, AuthError> {
+    /// A token of ours, which is carried as this kind.
+    pub(super) async fn check_token(&self, text: &str, carried: TokenKind) -> Result<Remembered, AuthError> {
         let token: TokenText = text.parse().map_err(|_| AuthError::Invalid)?;
         // Stamps first: a change that comes after them makes what follows stale, never wrongly fresh.
         let own = self.stamped(token_document(token.id()));
@@ -65,7 +65,10 @@ impl Identity {
         let row = row.ok_or(AuthError::Invalid)?;
         let stored: &[u8] = row.try_get(2).map_err(read)?;
         let expires_at: Option<Timestamp> = row.try_get(4).map_err(read)?;
-        if !equal(stored, token.sha256().as_bytes()) || expires_at.is_some_and(|end| end <= self.clock.now())
+        let kind = TokenKind::read(row.try_get(1).map_err(read)?)?;
+        if kind != carried
+            || !equal(stored, token.sha256().as_bytes())
+            || expires_at.is_some_and(|end| end <= self.clock.now())
         {
             return Err(AuthError::Invalid);
         }
@@ -88,10 +91,9 @@ impl Identity {
             Principal::Workload { workload, scope }
         };
         let id: Arc<str> = token.id().into();
-        let kind: &str = row.try_get(1).map_err(read)?;
         let recognition = match kind {
-            "session" => Recognition::Session(Arc::clone(&id)),
-            _ => Recognition::Token(Arc::clone(&id)),
+            TokenKind::Session => Recognition::Session(Arc::clone(&id)),
+            TokenKind::Api => Recognition::Token(Arc::clone(&id)),
         };
         Ok(Remembered {
             caller: Arc::new(Caller { principal, recognition }),
@@ -134,7 +136,8 @@ impl Identity {
             None => None,
         };
         let is_local = match &row {
-            Some(row) => row.try_get::<_, &str>(4).map_err(read)? == LOCAL,
+            // Who has no password anywhere takes as long as who is not there.
+            Some(row) => row.try_get::<_, &str>(4).map_err(read)? == LOCAL || self.authenticators.is_empty(),
             None => self.authenticators.is_empty(),
         };
         let turn = match &name {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::json::{Json, Object};
+use crate::jwt::json::{Json, Object};
 
 /// How many claims a token may have, those within others counted one by one.
 const MAX_CLAIMS: usize = 128;

@@ -3,18 +3,12 @@
 //! A token counts when an issuer of the configuration signed it, for one of its audiences, for now; then its claims are
 //! a [`Workload`]. What an issuer may do is for grants to say, which name claims.
 //!
-//! Formats: RFC 7519 (the token), RFC 7515 (its signature), RFC 7517 and 7518 (keys), `OpenID` Connect Discovery 1.0.
-//! RFC 8725 tells what goes wrong.
+//! How they are read, and checked with their issuer's keys: [`crate::jwt`].
 
 mod claims;
-mod fetch;
-mod json;
-mod key_set;
-mod keys;
 mod replay;
 #[cfg(test)]
 mod tests;
-mod token;
 mod verify;
 
 use std::sync::Arc;
@@ -24,13 +18,11 @@ use granary_crds::Issuer;
 use jiff::Timestamp;
 
 pub use claims::ClaimsError;
-pub use fetch::KeysError;
-pub use json::JsonError;
-pub use token::SignedTokenError;
 
-use key_set::KeyError;
-use keys::Source;
-use token::Unverified;
+use crate::jwt::fetch::KeysError;
+use crate::jwt::key_set::KeyError;
+use crate::jwt::keys::{Source, Untrue};
+use crate::jwt::token::{self, SignedTokenError, Unverified};
 
 /// Why a token does not count. The messages never quote it.
 #[derive(Debug, thiserror::Error)]
@@ -172,16 +164,10 @@ impl Workloads {
         let source = self.inner.sources.iter().find(|source| source.issuer.url == issuer);
         let source = source.ok_or(WorkloadError::UnknownIssuer)?;
         let Issuer { name, audiences, .. } = &source.issuer;
-        let held = source
-            .keys()
-            .await
-            .map_err(|error| WorkloadError::Keys { issuer: name.clone(), source: error })?;
-        let key = match held.set.verify(&token) {
-            Err(error) if may_be_of_a_new_key(error, &token) && !held.is_new => {
-                source.newer(&held.set).await.ok_or(error)?.verify(&token)?
-            }
-            known => known?,
-        };
+        let key = source.verify(&token).await.map_err(|untrue| match untrue {
+            Untrue::Keys(error) => WorkloadError::Keys { issuer: name.clone(), source: error },
+            Untrue::Key(error) => error.into(),
+        })?;
         verify::accept(&token.payload, name, audiences, key, self.inner.clock.now())
     }
 
@@ -192,14 +178,5 @@ impl Workloads {
         sources
             .find(|source| source.issuer.name == verified.workload.issuer)
             .is_some_and(|source| source.trusts(&verified.key))
-    }
-}
-
-/// A token that names no key does not tell when its issuer has another one by now.
-fn may_be_of_a_new_key(error: KeyError, token: &Unverified<'_>) -> bool {
-    match error {
-        KeyError::Unknown => true,
-        KeyError::Signature => token.key_id.is_none(),
-        KeyError::Algorithm => false,
     }
 }

@@ -4,7 +4,7 @@ use granary_core::SubjectName;
 use granary_store::DbError;
 use jiff::{SignedDuration, Timestamp};
 
-use super::verify::LEEWAY;
+use crate::jwt::LEEWAY;
 use crate::service::Identity;
 
 /// How long after its end a token is remembered. It counts for the leeway of its end, by the clock of any pod, and these

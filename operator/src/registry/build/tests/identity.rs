@@ -24,15 +24,26 @@ fn secrets_that_sources_name_are_files_and_no_others() {
             {"name": "company", "ldap": {"url": "ldaps://ldap.example", "userBase": "dc=example",
                 "bindDn": "cn=granary", "bindPasswordKey": "ldap"}},
         ],
+        "providers": [
+            {"name": "sso", "oidc": {"issuer": "https://issuer.example", "clientId": "granary", "clientSecretKey": "sso"}},
+            {"name": "public", "oidc": {"issuer": "https://issuer.example", "clientId": "granary"}},
+            {"name": "github", "github": {"clientId": "id", "clientSecretKey": "github", "organizations": ["acme"]}},
+        ],
     }})));
     let secret = sources(&objects).into_iter().find(|source| source["secret"]["name"] == "identity").unwrap();
     assert_eq!(
         secret["secret"]["items"],
-        json!([{"key": "ldap", "path": "secrets/identity/ldap"}, {"key": "users", "path": "secrets/identity/users"}])
+        json!([
+            {"key": "github", "path": "secrets/identity/github"},
+            {"key": "ldap", "path": "secrets/identity/ldap"},
+            {"key": "sso", "path": "secrets/identity/sso"},
+            {"key": "users", "path": "secrets/identity/users"},
+        ])
     );
     let identity = &config(&objects)["identity"];
     assert_eq!(identity["secretsDir"], "/etc/granary/secrets/identity");
     assert_eq!(identity.get("secretRef"), None);
+    assert_eq!(identity["providers"][2]["github"]["organizations"], json!(["acme"]));
 }
 
 #[test]

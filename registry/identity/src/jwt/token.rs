@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::json::{Json, JsonError, Object};
 
 /// The longest token, in bytes. Those of CI systems have about two thousand.
-pub(super) const MAX_LENGTH: usize = 16 * 1024;
+pub(crate) const MAX_LENGTH: usize = 16 * 1024;
 
 /// A text that is no token.
 #[derive(Debug, thiserror::Error)]
@@ -41,18 +41,18 @@ pub enum SignedTokenError {
 }
 
 /// What a token says of itself. None of it is true until the signature is.
-pub(super) struct Unverified<'a> {
+pub(crate) struct Unverified<'a> {
     /// What is signed.
-    pub(super) message: &'a [u8],
-    pub(super) signature: Vec<u8>,
-    pub(super) algorithm: String,
-    pub(super) key_id: Option<String>,
-    pub(super) payload: Object,
+    pub(crate) message: &'a [u8],
+    pub(crate) signature: Vec<u8>,
+    pub(crate) algorithm: String,
+    pub(crate) key_id: Option<String>,
+    pub(crate) payload: Object,
 }
 
 impl<'a> Unverified<'a> {
     /// Keys and addresses of keys in the header (`jwk`, `jku`, `x5c`, `x5u`) are never looked at.
-    pub(super) fn read(token: &'a str) -> Result<Self, SignedTokenError> {
+    pub(crate) fn read(token: &'a str) -> Result<Self, SignedTokenError> {
         if token.len() > MAX_LENGTH {
             return Err(SignedTokenError::Length);
         }
@@ -82,13 +82,13 @@ impl<'a> Unverified<'a> {
     }
 
     /// Who says to have signed it.
-    pub(super) fn issuer(&self) -> Option<&str> {
+    pub(crate) fn issuer(&self) -> Option<&str> {
         self.payload.get("iss")?.as_text()
     }
 }
 
 /// Whether a text could be a token, by its parts and its header alone.
-pub(super) fn looks_like_one(text: &str) -> bool {
+pub(crate) fn looks_like_one(text: &str) -> bool {
     let is_base64 = |part: &str| {
         !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
     };

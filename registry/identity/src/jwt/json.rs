@@ -24,11 +24,11 @@ pub enum JsonError {
 }
 
 /// The members of an object.
-pub(super) type Object = BTreeMap<String, Json>;
+pub(crate) type Object = BTreeMap<String, Json>;
 
 /// A value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Json {
+pub(crate) enum Json {
     Null,
     Bool(bool),
     /// As it is written: two numbers that are written differently are never made equal by rounding.
@@ -40,7 +40,7 @@ pub(super) enum Json {
 
 impl Json {
     /// Reads the whole of a text.
-    pub(super) fn read(text: &str) -> Result<Self, JsonError> {
+    pub(crate) fn read(text: &str) -> Result<Self, JsonError> {
         Self::from_raw(serde_json::from_str(text)?, MAX_DEPTH)
     }
 
@@ -67,7 +67,7 @@ impl Json {
         })
     }
 
-    pub(super) fn as_text(&self) -> Option<&str> {
+    pub(crate) fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
             _ => None,

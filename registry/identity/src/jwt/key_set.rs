@@ -38,7 +38,7 @@ enum Kind {
 
 /// Why no key makes a signature true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum KeyError {
+pub(crate) enum KeyError {
     /// The algorithm is none that may sign, or none of the key's.
     Algorithm,
     /// There is no such key; or none is named, and not exactly one fits.
@@ -66,14 +66,14 @@ impl fmt::Debug for Key {
 
 /// All keys of an issuer that may sign.
 #[derive(Debug, Default)]
-pub(super) struct KeySet {
+pub(crate) struct KeySet {
     keys: Vec<Key>,
 }
 
 impl KeySet {
     /// Reads a JWK Set (RFC 7517, section 5). Other members are left alone, and so are keys that cannot be read or are
     /// not for signatures: a set may hold what is meant for others.
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         #[derive(Deserialize)]
         struct JwkSet<'a> {
             #[serde(borrow)]
@@ -84,17 +84,17 @@ impl KeySet {
         Ok(Self { keys: set.keys.into_iter().filter_map(|key| Key::read(key.get())).collect() })
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
     /// Whether a key is in it that [`KeySet::verify`] named.
-    pub(super) fn holds(&self, fingerprint: &Sha256) -> bool {
+    pub(crate) fn holds(&self, fingerprint: &Sha256) -> bool {
         self.keys.iter().any(|key| key.fingerprint == *fingerprint)
     }
 
     /// The fingerprint of the key that signed the token.
-    pub(super) fn verify(&self, token: &Unverified<'_>) -> Result<Sha256, KeyError> {
+    pub(crate) fn verify(&self, token: &Unverified<'_>) -> Result<Sha256, KeyError> {
         let (_, algorithm, kind) =
             ALGORITHMS.iter().find(|(name, ..)| *name == token.algorithm).ok_or(KeyError::Algorithm)?;
         let fits = |key: &Key| key.kind == *kind && key.only.is_none_or(|only| only == *algorithm);

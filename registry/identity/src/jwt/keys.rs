@@ -11,7 +11,8 @@ use reqwest::Client;
 use tokio::sync::watch;
 
 use super::fetch::{Fetched, FileVersion, KeysError, fetch};
-use super::key_set::KeySet;
+use super::key_set::{KeyError, KeySet};
+use super::token::Unverified;
 
 /// How long keys are used after the last fetch that succeeded, if later ones fail.
 const STALE: SignedDuration = SignedDuration::from_hours(24);
@@ -24,8 +25,8 @@ const WARN_EVERY: SignedDuration = SignedDuration::from_secs(60);
 
 /// An issuer with its keys.
 #[derive(Debug)]
-pub(super) struct Source {
-    pub(super) issuer: Issuer,
+pub(crate) struct Source {
+    pub(crate) issuer: Issuer,
     http: Client,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
@@ -53,10 +54,19 @@ struct Kept {
 
 /// Keys to check a token with.
 #[derive(Debug)]
-pub(super) struct Held {
-    pub(super) set: Arc<KeySet>,
+struct Held {
+    set: Arc<KeySet>,
     /// They were fetched for this very call: there are no newer ones.
-    pub(super) is_new: bool,
+    is_new: bool,
+}
+
+/// Why a token is not known to be signed by its issuer.
+#[derive(Debug)]
+pub(crate) enum Untrue {
+    /// The keys cannot be had.
+    Keys(Arc<KeysError>),
+    /// No key makes the signature true.
+    Key(KeyError),
 }
 
 impl Kept {
@@ -100,7 +110,7 @@ fn is_within(at: Timestamp, now: Timestamp, span: SignedDuration) -> bool {
 }
 
 impl Source {
-    pub(super) fn new(issuer: Issuer, http: Client, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub(crate) fn new(issuer: Issuer, http: Client, clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self { issuer, http, clock, state: Mutex::default() })
     }
 
@@ -109,13 +119,26 @@ impl Source {
     }
 
     /// Whether a key is among those that are fresh.
-    pub(super) fn trusts(&self, key: &Sha256) -> bool {
+    pub(crate) fn trusts(&self, key: &Sha256) -> bool {
         let now = self.clock.now();
         self.state().kept.as_ref().is_some_and(|kept| kept.is_fresh(now) && kept.set.holds(key))
     }
 
+    /// The fingerprint of the key that signed the token. Asks for keys where those at hand are not fresh, or lack the one
+    /// that the token names.
+    pub(crate) async fn verify(self: &Arc<Self>, token: &Unverified<'_>) -> Result<Sha256, Untrue> {
+        let held = self.keys().await.map_err(Untrue::Keys)?;
+        match held.set.verify(token) {
+            Err(error) if may_be_of_a_new_key(error, token) && !held.is_new => {
+                let newer = self.newer(&held.set).await.ok_or(Untrue::Key(error))?;
+                newer.verify(token).map_err(Untrue::Key)
+            }
+            known => known.map_err(Untrue::Key),
+        }
+    }
+
     /// The keys, fetched where those at hand are not fresh.
-    pub(super) async fn keys(self: &Arc<Self>) -> Result<Held, Arc<KeysError>> {
+    async fn keys(self: &Arc<Self>) -> Result<Held, Arc<KeysError>> {
         let fetching = {
             let now = self.clock.now();
             let mut state = self.state();
@@ -132,7 +155,7 @@ impl Source {
 
     /// Newer keys than `old`, which lack one that a token names: those at hand by now, or those of another fetch, unless
     /// one was made for the same reason within 10 s. Whoever invents keys makes no flood of requests.
-    pub(super) async fn newer(self: &Arc<Self>, old: &Arc<KeySet>) -> Option<Arc<KeySet>> {
+    async fn newer(self: &Arc<Self>, old: &Arc<KeySet>) -> Option<Arc<KeySet>> {
         let is_newer = |set: &Arc<KeySet>| !Arc::ptr_eq(set, old);
         let fetching = {
             let now = self.clock.now();
@@ -222,4 +245,13 @@ fn is_running(fetching: &watch::Receiver<()>) -> bool {
 async fn over(mut fetching: watch::Receiver<()>) {
     // Nothing is ever sent: an error says that it is over.
     while fetching.changed().await.is_ok() {}
+}
+
+/// A token that names no key does not tell when its issuer has another one by now.
+fn may_be_of_a_new_key(error: KeyError, token: &Unverified<'_>) -> bool {
+    match error {
+        KeyError::Unknown => true,
+        KeyError::Signature => token.key_id.is_none(),
+        KeyError::Algorithm => false,
+    }
 }

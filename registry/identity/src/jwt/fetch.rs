@@ -80,7 +80,7 @@ pub enum KeysError {
 
 /// What a fetch brought.
 #[derive(Debug)]
-pub(super) enum Fetched {
+pub(crate) enum Fetched {
     /// Keys.
     Keys {
         set: KeySet,
@@ -94,7 +94,7 @@ pub(super) enum Fetched {
 
 /// What tells one content of a file from another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FileVersion {
+pub(crate) struct FileVersion {
     /// With links resolved: Kubernetes replaces a mounted file by pointing a link elsewhere.
     path: PathBuf,
     modified: Option<SystemTime>,
@@ -102,7 +102,7 @@ pub(super) struct FileVersion {
 }
 
 /// Fetches the keys. `known` is the version of the file that they were read from before.
-pub(super) async fn fetch(
+pub(crate) async fn fetch(
     http: &Client,
     issuer: &Issuer,
     known: Option<&FileVersion>,
