@@ -10,7 +10,7 @@ use std::time::Duration;
 use granary_core::{ManualClock, SubjectName};
 use granary_crds::Logins;
 use granary_embedded::postgres::{Options, Postgres};
-use granary_identity::{Authenticators, Identity, MIGRATIONS, Passwords, Sources, Workloads};
+use granary_identity::{Authenticators, Identity, MIGRATIONS, Passwords, Providers, Sources, Workloads};
 use granary_store::objects::{
     BlobCache, CacheOptions, Credentials, ObjectStore, ObjectStoreOptions, PartBufferOptions, PartBuffers,
     Proxy, Timeouts, Uploads,
@@ -74,13 +74,15 @@ impl Server {
             admins: HashSet::new(),
             passwords: Passwords::default(),
             authenticators: Authenticators::new(Vec::new(), client.clone(), None, clock.clone()).unwrap(),
-            workloads: Workloads::new(Vec::new(), client, clock.clone()),
+            workloads: Workloads::new(Vec::new(), client.clone(), clock.clone()),
+            providers: Providers::new(Vec::new(), client, clock.clone()),
             logins: Logins {
                 failures_per_user: 10,
                 failures_per_address: 100,
                 within: Duration::from_mins(5),
             },
             max_token_lifetime: None,
+            session_lifetime: SignedDuration::from_hours(12),
         };
         Identity::new(&Store::new(database, objects, uploads, cache.unwrap(), clock), sources)
     }

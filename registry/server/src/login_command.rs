@@ -183,7 +183,9 @@ async fn wait(client: &Client, registry: &HttpUrl, begun: &Begun) -> Result<Gran
         match serde_json::from_slice::<Refused>(&body).map(|refused| refused.error) {
             Ok(Code::AuthorizationPending) => {}
             Ok(Code::SlowDown) => interval += INTERVAL,
-            Ok(Code::AccessDenied) => return Err(Failure::new("somebody refused this terminal in the browser")),
+            Ok(Code::AccessDenied) => {
+                return Err(Failure::new("somebody refused this terminal in the browser"));
+            }
             Ok(Code::ExpiredToken) => break,
             Ok(Code::Other) | Err(_) => return Err(told(status, &body)),
         }
@@ -198,7 +200,8 @@ async fn ask(
     path: &str,
     fields: &[(&'static str, String)],
 ) -> Result<(StatusCode, Vec<u8>), Unanswered> {
-    let encode = |(name, value): &(&str, String)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
+    let encode =
+        |(name, value): &(&str, String)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
     let body: Vec<String> = fields.iter().map(encode).collect();
     let request = client
         .post(format!("{registry}{path}"))

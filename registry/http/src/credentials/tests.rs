@@ -9,6 +9,7 @@ use secrecy::ExposeSecret;
 
 use super::{Carried, Carrier, CredentialError, Found, find};
 use crate::RequestPath;
+use crate::proxy::Scheme;
 
 fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
     pairs
@@ -18,7 +19,7 @@ fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
 }
 
 fn found(pairs: &[(&str, &str)]) -> Result<Found, CredentialError> {
-    find(&headers(pairs), &RequestPath::parse("/").unwrap(), &[])
+    find(&headers(pairs), &RequestPath::parse("/").unwrap(), &[], Scheme::Http)
 }
 
 fn show(credential: &Credential) -> String {
@@ -89,6 +90,19 @@ fn credentials_that_are_refused() {
 }
 
 #[test]
+fn a_secure_session_goes_by_a_name_that_nobody_else_can_set() {
+    let of = |cookies: &str, scheme| {
+        let headers = headers(&[("cookie", cookies)]);
+        let found = find(&headers, &RequestPath::parse("/").unwrap(), &[], scheme).unwrap();
+        found.credentials.iter().map(show).collect::<Vec<_>>()
+    };
+    let both = "granary_session=plain; __Host-granary_session=secure";
+    assert_eq!(of(both, Scheme::Https), ["session secure"]);
+    assert_eq!(of(both, Scheme::Http), ["session plain"]);
+    assert!(of("granary_session=plain", Scheme::Https).is_empty());
+}
+
+#[test]
 fn a_protocol_adds_carriers() {
     let header: Carrier = |headers, _| {
         let token = headers.get("x-devpi-auth")?.to_str().ok()?;
@@ -101,7 +115,7 @@ fn a_protocol_adds_carriers() {
         _ => None,
     };
     let path = RequestPath::parse("/t/abc/get/main").unwrap();
-    let found = find(&headers(&[("x-devpi-auth", "xyz")]), &path, &[segment, header]).unwrap();
+    let found = find(&headers(&[("x-devpi-auth", "xyz")]), &path, &[segment, header], Scheme::Http).unwrap();
     assert_eq!(found.credentials.iter().map(show).collect::<Vec<_>>(), ["token abc", "token xyz"]);
     assert_eq!(found.path, RequestPath::parse("/get/main").ok());
 }
