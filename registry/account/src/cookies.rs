@@ -6,7 +6,7 @@ use granary_http::{Body, Call, Refusal};
 use granary_identity::{LOGIN_LIFETIME, Session, Unguessable};
 use http::header::SET_COOKIE;
 use http::{HeaderValue, Response};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 /// The cookie that tells a browser from others while it logs in.
 const fn login_cookie(scheme: Scheme) -> &'static str {
@@ -29,10 +29,10 @@ pub(crate) fn keep_browser(response: &mut Response<Body>, call: &Call, browser: 
     set(response, scheme, login_cookie(scheme), browser.expose(), LOGIN_LIFETIME);
 }
 
-/// Has the browser keep a session until it ends, and forget what told it from others before.
-pub(crate) fn keep_session(response: &mut Response<Body>, call: &Call, session: &Session, now: Timestamp) {
+/// Has the browser keep a session that has just begun until it ends, and forget what told it from others before.
+pub(crate) fn keep_session(response: &mut Response<Body>, call: &Call, session: &Session) {
     let scheme = call.arrival.origin.scheme;
-    let lifetime = session.expires_at.duration_since(now);
+    let lifetime = call.arrival.services.identity.session_lifetime();
     set(response, scheme, session_cookie(scheme), session.token.expose(), lifetime);
     set(response, scheme, login_cookie(scheme), "", SignedDuration::ZERO);
 }

@@ -163,11 +163,10 @@ pub(crate) async fn log_out(_: Arc<State>, call: Call) -> Result<Response<Body>,
 
 /// The session takes the place of the one that the browser had.
 async fn logged_in(call: &Call, session: &Session, next: &str) -> Result<Response<Body>, Refusal> {
-    let services = &call.arrival.services;
-    let accounts = services.identity.accounts();
+    let accounts = call.arrival.services.identity.accounts();
     accounts.end_session(&call.caller, &whence(call)).await.map_err(crate::tokens::refuse)?;
     let mut response = go_to(call, next);
-    cookies::keep_session(&mut response, call, session, services.store.clock().now());
+    cookies::keep_session(&mut response, call, session);
     Ok(response)
 }
 
