@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from secrets import token_hex
 from urllib.parse import urljoin
 
 import pytest
@@ -50,7 +51,7 @@ class TestDev:
     def test_takes_a_token_that_is_given(self, serve: Callable[..., Dev]):
         server = serve()
         server.stop()
-        given = f"granary_{'given'.ljust(10, '0')}_{'x' * 43}"
+        given = f"granary_{'given'.ljust(10, '0')}_{token_hex(22)[:43]}"
         server.token_file.write_text(given + "\n")
         server.start()
         server.publish(wheel("acme-tool"))

@@ -79,8 +79,13 @@ def latencies(cases: list[Case], blocks: int) -> list[float]:
 
 
 def rates(cases: list[Case], seconds: float, turns: int) -> list[list[float]]:
-    """Requests a second of each over 16 connections, turn by turn, one after the other within a turn."""
-    return [[wrk(case.url, case.headers, seconds=seconds, warm=turn == 0).rate for case in cases] for turn in range(turns)]
+    """Requests a second of each over 16 connections, turn by turn: one after the other within a turn, and backwards in the next."""
+    found = []
+    for turn in range(turns):
+        ordered = cases if turn % 2 else cases[::-1]
+        measured = [wrk(case.url, case.headers, seconds=seconds, warm=turn == 0).rate for case in ordered]
+        found.append(measured if turn % 2 else measured[::-1])
+    return found
 
 
 class Subject:

@@ -13,6 +13,8 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::runtime::Handle;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
@@ -20,8 +22,9 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 use crate::failure::{Context, Failure};
 
 /// Libraries that report as errors or news what is neither: `s3s` each answer that is not a success. What the
-/// configuration says comes behind and wins.
-const QUIET: &str = "s3s=off,refinery_core=warn";
+/// configuration says comes behind and wins. `tokio_postgres` would tell the values of every statement, among them what
+/// somebody typed into the field of the user name by mistake: whoever wants that has to name it.
+const QUIET: &str = "s3s=off,refinery_core=warn,tokio_postgres=info";
 
 /// Keeps traces flowing; the last ones are sent when it is ended.
 #[derive(Debug, Default)]
@@ -43,6 +46,12 @@ impl Tracing {
             tracing::warn!(%error, "the last traces could not be sent");
         }
     }
+}
+
+/// Whether something goes to the collector: every span, but of what is told within them only what stands in logs as well.
+/// Below that, libraries tell of values that nobody else should see.
+fn is_traced(metadata: &Metadata<'_>) -> bool {
+    metadata.is_span() || *metadata.level() <= Level::INFO
 }
 
 /// Where the collector takes traces: at the path that the OTLP specification names, unless the URL has one.
@@ -103,6 +112,6 @@ pub fn start(
         .with_resource(Resource::builder().with_service_name(service).build())
         .build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer(service));
-    registry.with(layer).try_init().context("logs were set up twice")?;
+    registry.with(layer.with_filter(filter_fn(is_traced))).try_init().context("logs were set up twice")?;
     Ok(Tracing { provider: Some(provider) })
 }
