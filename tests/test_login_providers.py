@@ -67,7 +67,7 @@ def registry(issuer: LoginIssuer, github: GitHub, company: IdentityProvider, ser
     registry.start()
     company.client["redirect_uris"] = [f"{registry.url}/-/login/mail/callback"]
     company.start()
-    registry.secrets |= {SECRET, github.client_secret, company.client["secret"]}
+    registry.secrets.update({SECRET, github.client_secret, company.client["secret"]})
     yield registry
     registry.assert_no_secrets()
     registry.stop()

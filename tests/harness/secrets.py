@@ -45,6 +45,10 @@ class Secrets:
 
     def __init__(self, secrets: Iterable[str] = ()):
         self._forms: dict[str, set[bytes]] = {}
+        self.update(secrets)
+
+    def update(self, secrets: Iterable[str]) -> None:
+        """Notes several."""
         for secret in secrets:
             self.add(secret)
 

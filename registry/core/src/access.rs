@@ -1,6 +1,10 @@
 //! Who may do what: roles, grants and the one function that decides.
 
+mod grants;
+
 use serde::{Deserialize, Serialize};
+
+pub use grants::Grants;
 
 use crate::{ChannelName, Format, PackagePattern, Principal, Subject};
 
@@ -201,7 +205,7 @@ impl Decision<'_> {
 /// (reading the list of projects, opening an upload whose name is not known yet). [`Action::Administer`] is
 /// given only by grants over the whole channel. Who presents a narrow token may at least do what anybody may.
 pub fn decide<'a>(
-    grants: &'a [Grant],
+    grants: &'a Grants,
     principal: &Principal,
     format: Format,
     channel: &ChannelName,
@@ -214,15 +218,14 @@ pub fn decide<'a>(
     if principal.is_admin() {
         return Decision::Allowed(None);
     }
-    grants
-        .iter()
-        .find(|grant| {
-            grant.role.includes(action)
-                && grant.subjects.iter().any(|subject| subject.covers(principal))
-                && grant.covers_package(package)
-                && (action != Action::Administer || grant.covers_all_packages())
-        })
-        .map_or(Decision::Denied, |grant| Decision::Allowed(Some(grant)))
+    let gives = |grant: &Grant| {
+        grant.role.includes(action)
+            && grant.covers_package(package)
+            && (action != Action::Administer || grant.covers_all_packages())
+    };
+    let mut covering = grants.covering(principal).into_iter();
+    let found = covering.find(|(_, grant)| gives(grant));
+    found.map_or(Decision::Denied, |(_, grant)| Decision::Allowed(Some(grant)))
 }
 
 /// Why a principal may do something, or may not.
@@ -247,7 +250,7 @@ impl Explanation<'_> {
 
 /// The answer of [`decide`] with its reason.
 pub fn explain<'a>(
-    grants: &'a [Grant],
+    grants: &'a Grants,
     principal: &Principal,
     format: Format,
     channel: &ChannelName,
@@ -266,8 +269,7 @@ pub fn explain<'a>(
             {
                 return Explanation::TokenTooNarrow;
             }
-            let covers = |grant: &Grant| grant.subjects.iter().any(|subject| subject.covers(principal));
-            Explanation::NoGrant(grants.iter().enumerate().filter(|(_, grant)| covers(grant)).collect())
+            Explanation::NoGrant(grants.covering(principal))
         }
     }
 }
@@ -309,9 +311,9 @@ impl ReadFilter {
 }
 
 /// What of a channel with these grants the principal may read. Agrees with [`decide`] for every package.
-pub fn readable(grants: &[Grant], principal: &Principal, format: Format, channel: &ChannelName) -> Readable {
+pub fn readable(grants: &Grants, principal: &Principal, format: Format, channel: &ChannelName) -> Readable {
     let covering = |principal: &Principal| -> Vec<&Grant> {
-        grants.iter().filter(|grant| grant.subjects.iter().any(|subject| subject.covers(principal))).collect()
+        grants.covering(principal).into_iter().map(|(_, grant)| grant).collect()
     };
     let anonymous = covering(&Principal::Anonymous);
     let (admin, scope) = (principal.is_admin(), principal.scope());

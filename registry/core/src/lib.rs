@@ -12,8 +12,8 @@ mod report;
 mod subject;
 
 pub use access::{
-    Action, Decision, Explanation, Grant, GrantSource, ReadFilter, Readable, Role, TokenScope, decide,
-    explain, readable,
+    Action, Decision, Explanation, Grant, GrantSource, Grants, ReadFilter, Readable, Role, TokenScope,
+    decide, explain, readable,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use digest::{Blake2b256, DigestError, Digests, Hasher, Md5, Sha256};

@@ -1,6 +1,6 @@
 //! Old rules and new grants, asked the same questions.
 
-use granary_core::{Action, Principal, SubjectName, decide};
+use granary_core::{Action, Grants, Principal, SubjectName, decide};
 use granary_crds::ValidChannel;
 use serde::Serialize;
 
@@ -76,15 +76,16 @@ pub struct Proof {
 /// Asks the grants of the channels what the old rules have answered. A channel that is not among them allows nothing.
 pub fn prove(channels: &[ValidChannel], questions: impl IntoIterator<Item = Question>) -> Proof {
     let mut proof = Proof::default();
+    let grants: Vec<Grants> = channels.iter().map(|channel| channel.grants.clone().into()).collect();
     for question in questions {
         proof.asked += 1;
         proof.allowed += usize::from(question.allowed);
-        let channel = channels.iter().find(|channel| channel.name.as_str() == question.channel);
-        let granted = channel.is_some_and(|channel| {
+        let channel =
+            channels.iter().zip(&grants).find(|(channel, _)| channel.name.as_str() == question.channel);
+        let granted = channel.is_some_and(|(channel, grants)| {
             let package = question.package.as_deref();
             let principal = question.asker.principal();
-            decide(&channel.grants, &principal, channel.format, &channel.name, question.action, package)
-                .is_allowed()
+            decide(grants, &principal, channel.format, &channel.name, question.action, package).is_allowed()
         });
         if granted != question.allowed {
             proof.differing.push(question);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use granary_core::{Action, ChannelName, Decision, Format, Grant, Principal, decide};
+use granary_core::{Action, ChannelName, Decision, Format, Grant, Grants, Principal, decide};
 use granary_crds::ChannelSettings;
 use moka::sync::Cache;
 use serde_json::Value;
@@ -30,7 +30,7 @@ pub struct Channel {
     /// How it is set up.
     pub settings: ChannelSettings,
     /// Who may do what.
-    pub grants: Vec<Grant>,
+    pub grants: Grants,
 }
 
 impl Channel {
@@ -142,7 +142,7 @@ impl Directory {
             name: name.clone(),
             bucket: row.try_get::<_, &str>(1)?.into(),
             settings: read_settings(row.try_get(2)?)?,
-            grants: read_grants(&grants)?,
+            grants: read_grants(&grants)?.into(),
         }))
     }
 
@@ -166,7 +166,7 @@ impl Directory {
                 name: read_name(format, row.try_get(2)?)?,
                 bucket: row.try_get::<_, &str>(3)?.into(),
                 settings: read_settings(row.try_get(4)?)?,
-                grants: read_grants(&grants)?,
+                grants: read_grants(&grants)?.into(),
             });
         }
         Ok(channels)

@@ -26,7 +26,7 @@ fn grant(subjects: Vec<Subject>, role: Role, packages: &[&str], except: &[&str])
 
 fn allowed(grants: &[Grant], who: &Principal, action: Action, package: Option<&str>) -> bool {
     let channel = ChannelName::parse(Format::PyPi, "dev").unwrap();
-    decide(grants, who, Format::PyPi, &channel, action, package).is_allowed()
+    decide(&grants.to_vec().into(), who, Format::PyPi, &channel, action, package).is_allowed()
 }
 
 #[test]
@@ -87,7 +87,9 @@ fn a_token_narrows_even_an_admin() {
     assert!(!allowed(&[], &bot, Action::Publish, Some("other")));
     assert!(!allowed(&[], &bot, Action::Remove, Some("acme-core")));
     let other = ChannelName::parse(Format::PyPi, "prod").unwrap();
-    assert!(!decide(&[], &bot, Format::PyPi, &other, Action::Read, Some("acme-core")).is_allowed());
+    assert!(
+        !decide(&Grants::default(), &bot, Format::PyPi, &other, Action::Read, Some("acme-core")).is_allowed()
+    );
 }
 
 #[test]
@@ -208,9 +210,10 @@ proptest! {
         principal in any_principal(),
     ) {
         let channel = ChannelName::parse(Format::PyPi, "dev").unwrap();
+        let found = Grants::from(grants.clone());
         for action in Action::ALL {
             for package in [None, Some("ab"), Some("c")] {
-                let explained = explain(&grants, &principal, Format::PyPi, &channel, action, package);
+                let explained = explain(&found, &principal, Format::PyPi, &channel, action, package);
                 prop_assert_eq!(explained.is_allowed(), allowed(&grants, &principal, action, package));
                 if let Explanation::Granted(place, grant) = explained {
                     prop_assert_eq!(&grants[place], grant);
@@ -221,6 +224,18 @@ proptest! {
 }
 
 proptest! {
+    /// Who is looked up by name finds the grants that looking at each of them finds.
+    #[test]
+    fn all_grants_that_cover_somebody_are_found(
+        grants in prop::collection::vec(any_grant(), 0..8),
+        principal in any_principal(),
+    ) {
+        let found = Grants::from(grants.clone());
+        let covers = |grant: &Grant| grant.subjects.iter().any(|subject| subject.covers(&principal));
+        let expected: Vec<_> = grants.iter().enumerate().filter(|(_, grant)| covers(grant)).collect();
+        prop_assert_eq!(found.covering(&principal), expected);
+    }
+
     /// A list shows exactly the packages whose pages may be read.
     #[test]
     fn the_filter_of_a_list_agrees_with_the_decision(
@@ -228,7 +243,7 @@ proptest! {
         principal in any_principal(),
     ) {
         let channel = ChannelName::parse(Format::PyPi, "dev").unwrap();
-        let filter = readable(&grants, &principal, Format::PyPi, &channel);
+        let filter = readable(&grants.clone().into(), &principal, Format::PyPi, &channel);
         for package in ["a", "ab", "b", "bb", "c"] {
             let listed = match &filter {
                 Readable::All => true,
