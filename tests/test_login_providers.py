@@ -148,6 +148,7 @@ FORGERIES: dict[str, tuple[Callable[[LoginIssuer, dict], str], str]] = {
     "with its signature cut off": (lambda issuer, claims: issuer.sign(claims).rsplit(".", 1)[0] + ".", "not signed as it should be"),
     "with other claims than were signed": (lambda issuer, claims: swapped(issuer, claims), "not signed as it should be"),
     "of another type": (lambda issuer, claims: issuer.sign(claims, {"typ": "logout+jwt"}), "cannot be read"),
+    "that is an access token": (lambda issuer, claims: issuer.sign(claims, {"typ": "at+jwt"}), "access token"),
     "with critical extensions": (lambda issuer, claims: issuer.sign(claims, {"crit": ["b64"], "b64": False}), "cannot be read"),
     "that is none": (lambda issuer, claims: "nonsense", "cannot be read"),
     "that is too long": (lambda issuer, claims: issuer.sign({**claims, "x": "x" * 20_000}), "cannot be read"),

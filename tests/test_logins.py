@@ -134,6 +134,31 @@ class TestComingBack:
         assert answer.status_code == 502 and "does not take its code back" in answer.text
         assert not is_logged_in(browser, registry.url)
 
+    def test_a_login_has_to_end_within_ten_minutes(self, registry: Registry, postgres: Postgres):
+        browser, back = log_in(registry, "ada", stop=CALLBACK)
+        [[minutes]] = postgres.sql(f'SELECT round(extract(epoch FROM max(expires_at) - now()) / 60) FROM "{registry.schema}".login')
+        assert minutes == "10"
+        postgres.sql(f"UPDATE \"{registry.schema}\".login SET expires_at = now() - interval '1 second'")
+        begun = int(postgres.sql(f'SELECT count(*) FROM "{registry.schema}".login')[0][0])
+        assert browser.get(back.headers["Location"]).status_code == 400
+        # What nobody comes back to goes when others log in.
+        Browser().get(f"{registry.url}/-/login/company")
+        [[left]] = postgres.sql(f'SELECT count(*) FROM "{registry.schema}".login')
+        assert int(left) <= max(begun - 8, 1)
+
+    def test_a_provider_that_goes_away_in_between(self, registry: Registry, provider: IdentityProvider):
+        known, _ = log_in(registry, "ada")
+        browser, back = log_in(registry, "bob", stop=CALLBACK)
+        provider.stop()
+        try:
+            answer = browser.get(back.headers["Location"])
+            assert answer.status_code == 503 and "identity provider" in answer.text and int(answer.headers["Retry-After"]) > 0
+            # Who is logged in is not touched by it.
+            assert is_logged_in(known, registry.url) and not is_logged_in(browser, registry.url)
+        finally:
+            provider.start()
+        assert log_in(registry, "bob")[1].json()["account"] == "bob"
+
     def test_the_provider_may_say_no(self, registry: Registry):
         browser = Browser()
         away = browser.get(f"{registry.url}/-/login/company")
@@ -276,7 +301,8 @@ class TestForgery:
         assert made.status_code == 201
         registry.secrets.add(made.json()["token"])
         assert registry.get("/-/whoami", ("", made.json()["token"])).json()["account"] == "ada"
-        # It is asked of nobody else.
+        # It is asked of nobody else, and told nobody else.
+        assert "csrfToken" not in registry.get("/-/whoami", ("", made.json()["token"])).json()
         assert registry.request("POST", "/-/tokens", ("", made.json()["token"]), json={}).status_code == 201
 
     def test_no_route_forgets_it(self, registry: Registry):

@@ -55,6 +55,13 @@ def ada(registry: Registry, issuer: LoginIssuer) -> Browser:
     return browser_of(registry, issuer, "ada")
 
 
+@pytest.fixture(scope="module")
+def admin(registry: Registry) -> tuple[str, str]:
+    """An admin's token, which ends as all have to here."""
+    assert registry.command("user", "create", "root", "--admin").returncode == 0
+    return registry.token("root", "--expires-in-days", "1")
+
+
 def begin(registry: Registry, **fields: object) -> dict:
     answer = registry.request("POST", "/-/device", data={"client_id": "test", **fields})
     assert answer.status_code == 200, answer.text
@@ -77,7 +84,7 @@ def error(answer: requests.Response) -> str:
     return answer.json()["error"]
 
 
-def test_somebody_lets_a_terminal_in(registry: Registry, postgres: Postgres, ada: Browser):
+def test_somebody_lets_a_terminal_in(registry: Registry, postgres: Postgres, ada: Browser, admin: tuple[str, str]):
     begun = begin(registry, label="laptop <b>", role="Publisher", channel=["pypi/tools", "pypi/x-*"], expires_in=7 * DAY)
     assert begun["interval"] == 5 and begun["expires_in"] == 600
     assert begun["verification_uri"] == f"{registry.url}/-/device" and begun["verification_uri_complete"].endswith(f"?user_code={begun['user_code']}")
@@ -106,7 +113,7 @@ def test_somebody_lets_a_terminal_in(registry: Registry, postgres: Postgres, ada
     # It outlives the session.
     ada.submit(ada.go(f"{registry.url}/-/login"))
     assert registry.get("/pypi/tools/+simple/", ("", told["access_token"])).status_code == 200
-    actions = [row["action"] for row in registry.get("/-/audit?actor=ada", registry.admin).json()["rows"]]
+    actions = [row["action"] for row in registry.get("/-/audit?actor=ada", admin).json()["rows"]]
     assert {"allow terminal", "create token"} <= set(actions)
 
 
@@ -166,10 +173,10 @@ class TestWhoSaysYes:
         answer = Browser().get(f"{registry.url}/-/device?user_code=%2F%2Fevil.example")
         assert answer.headers["Location"] == "/-/login?next=%2F%2D%2Fdevice"
 
-    def test_a_token_lets_nobody_in(self, registry: Registry):
+    def test_a_token_lets_nobody_in(self, registry: Registry, admin: tuple[str, str]):
         """Else a narrow token would make a wide one."""
         begun = begin(registry)
-        answer = registry.request("POST", "/-/device/confirm", registry.admin, data={"user_code": begun["user_code"], "decision": "allow"})
+        answer = registry.request("POST", "/-/device/confirm", admin, data={"user_code": begun["user_code"], "decision": "allow"})
         assert answer.status_code == 403
         assert error(poll(registry, begun["device_code"])) == "authorization_pending"
 

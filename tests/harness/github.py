@@ -37,7 +37,7 @@ class GitHub(Web):
         return None
 
     def redeem(self, form: dict[str, str], headers: dict[str, str]) -> Answer:
-        assert headers["Accept"] == "application/json", "a form would be answered"
+        assert headers["accept"] == "application/json", "a form would be answered"
         login = self.logins.pop(form.get("code", ""), None)
         challenge = encoded(hashlib.sha256(form.get("code_verifier", "").encode()).digest())
         # Also what is wrong is answered with 200.
@@ -50,10 +50,11 @@ class GitHub(Web):
         return Answer({"access_token": token, "scope": "read:org", "token_type": "bearer"})
 
     def api(self, path: str, query: dict[str, str], headers: dict[str, str]) -> Answer | None:
-        if headers.get("Authorization", "").removeprefix("Bearer ") not in self.tokens:
+        if headers.get("authorization", "").removeprefix("Bearer ") not in self.tokens:
             return Answer({"message": "Bad credentials"}, 401)
-        if not headers.get("User-Agent"):
+        if not headers.get("user-agent"):
             return Answer({"message": "Request forbidden by administrative rules"}, 403)
+        assert headers["accept"] == "application/vnd.github+json" and headers["x-github-api-version"] == "2022-11-28"
         if path in self.withheld:
             return Answer({"message": "Resource protected by organization SAML enforcement."}, 403, {"X-GitHub-SSO": "required; url=https://sso.example"})
         if path == "/user":

@@ -47,7 +47,7 @@ class Web:
             def reply(self, form: dict[str, str]):
                 url = urlsplit(self.path)
                 web.asked.append(url.path)
-                answer = web.answer(self.command, url.path, dict(parse_qsl(url.query)), form, dict(self.headers))
+                answer = web.answer(self.command, url.path, dict(parse_qsl(url.query)), form, {name.lower(): value for name, value in self.headers.items()})
                 answer = answer or Answer({}, 404)
                 self.send_response(answer.status)
                 for name, value in {"Content-Type": "application/json", "Content-Length": str(len(answer.body)), **answer.headers}.items():
@@ -64,7 +64,7 @@ class Web:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def answer(self, method: str, path: str, query: dict[str, str], form: dict[str, str], headers: dict[str, str]) -> Answer | None:
-        """The answer to a request; None where there is nothing."""
+        """The answer to a request, whose headers have small names; None where there is nothing."""
         raise NotImplementedError
 
     def close(self) -> None:

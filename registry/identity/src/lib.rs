@@ -1,4 +1,4 @@
-//! Who is this: every kind of credential, accounts, tokens.
+//! Who is this: every kind of credential, accounts, tokens, logins, sessions.
 
 mod accounts;
 mod attempts;
@@ -46,7 +46,7 @@ pub use workloads::{ClaimsError, Verified, WorkloadError, Workloads};
 
 use granary_store::Migrations;
 
-/// The migrations of accounts and tokens.
+/// The migrations of accounts, tokens and logins.
 pub const MIGRATIONS: Migrations = Migrations {
     owner: "identity",
     files: &[

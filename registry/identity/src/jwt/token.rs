@@ -47,6 +47,8 @@ pub(crate) struct Unverified<'a> {
     pub(crate) signature: Vec<u8>,
     pub(crate) algorithm: String,
     pub(crate) key_id: Option<String>,
+    /// It says to be an access token (RFC 9068), which tells nobody who somebody is.
+    pub(crate) is_access_token: bool,
     pub(crate) payload: Object,
 }
 
@@ -71,14 +73,18 @@ impl<'a> Unverified<'a> {
             Some(_) => return Err(SignedTokenError::KeyId),
         };
         // Kubernetes leaves it out. `at+jwt` is that of access tokens (RFC 9068).
-        match header.get("typ") {
-            None => {}
-            Some(Json::Text(typ)) if is_jwt(typ) => {}
+        let is_access_token = match header.get("typ") {
+            None => false,
+            Some(Json::Text(typ)) => match kind(typ).as_str() {
+                "jwt" => false,
+                "at+jwt" => true,
+                _ => return Err(SignedTokenError::Type),
+            },
             Some(_) => return Err(SignedTokenError::Type),
-        }
+        };
         let payload = object(payload)?;
         let signature = URL_SAFE_NO_PAD.decode(signature)?;
-        Ok(Self { message, signature, algorithm, key_id, payload })
+        Ok(Self { message, signature, algorithm, key_id, is_access_token, payload })
     }
 
     /// Who says to have signed it.
@@ -117,9 +123,9 @@ fn object(part: &str) -> Result<Object, SignedTokenError> {
 }
 
 /// RFC 7515, section 4.1.9: compared without case, and `application/` may stand in front.
-fn is_jwt(typ: &str) -> bool {
+fn kind(typ: &str) -> String {
     let typ = typ.to_ascii_lowercase();
-    matches!(typ.strip_prefix("application/").unwrap_or(&typ), "jwt" | "at+jwt")
+    typ.strip_prefix("application/").map(str::to_owned).unwrap_or(typ)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use granary_crds::SecretSource;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use secrecy::ExposeSecret as _;
 use serde::de::DeserializeOwned;
@@ -13,6 +13,8 @@ use serde::de::DeserializeOwned;
 const LIMIT: Duration = Duration::from_secs(10);
 /// The most bytes of an answer.
 const MAX_BYTES: usize = 1024 * 1024;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Why a provider gave no answer that could be read.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +88,8 @@ impl Answer {
 /// Sends a request and reads all of the answer.
 pub(super) async fn ask(client: &Client, request: RequestBuilder) -> Result<Answer, AskError> {
     let work = async {
-        let request = request.header(ACCEPT, "application/json").build()?;
+        let mut request = request.build()?;
+        request.headers_mut().entry(ACCEPT).or_insert(JSON);
         let url = request.url().clone();
         let mut response = client.execute(request).await?;
         if *response.url() != url {

@@ -22,6 +22,9 @@ const MAX_ID: usize = 512;
 /// Why an ID token does not count. The messages never quote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdTokenError {
+    /// It is an access token (RFC 9068), which is meant for others.
+    #[error("the token is an access token and no ID token")]
+    Kind,
     /// It is of another issuer.
     #[error("the ID token is of another issuer")]
     Issuer,
@@ -82,6 +85,9 @@ pub(super) fn accept(
     now: Timestamp,
 ) -> Result<Accepted, IdTokenError> {
     let payload = &token.payload;
+    if token.is_access_token {
+        return Err(IdTokenError::Kind);
+    }
     if token.issuer() != Some(expected.issuer) {
         return Err(IdTokenError::Issuer);
     }

@@ -90,6 +90,14 @@ fn it_is_of_the_issuer_for_us_and_of_this_login() {
 }
 
 #[test]
+fn it_is_no_access_token() {
+    let of = |typ: &str| accepted_with(&json!({"alg": "RS256", "typ": typ}), &json!({}), None).map(drop);
+    assert_eq!(of("JWT"), Ok(()));
+    assert_eq!(of("at+jwt"), Err(IdTokenError::Kind));
+    assert_eq!(of("application/at+JWT"), Err(IdTokenError::Kind));
+}
+
+#[test]
 fn it_is_of_now() {
     use IdTokenError::{Claim, Expired, Missing, NotYetValid};
     for (changed, error) in [
