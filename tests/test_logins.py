@@ -336,17 +336,19 @@ class TestForgery:
             assert browser.request(method, f"{registry.url}/pypi/tools/+simple/").status_code == 200
 
 
-class TestPasswords:
-    @pytest.fixture(scope="class")
-    def password(self, registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> str:
-        file = tmp_path_factory.mktemp("password") / "password"
-        file.write_text("correct horse battery staple")
-        for name in ("paula", "quinn"):
-            made = registry.command("user", "create", name, "--password-file", str(file), "--group", "tools")
-            assert made.returncode == 0, made.stderr
-        registry.secrets.add(file.read_text())
-        return file.read_text()
+@pytest.fixture(scope="module")
+def password(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """That of two accounts of the registry itself."""
+    file = tmp_path_factory.mktemp("password") / "password"
+    file.write_text("correct horse battery staple")
+    for name in ("paula", "quinn"):
+        made = registry.command("user", "create", name, "--password-file", str(file), "--group", "tools")
+        assert made.returncode == 0, made.stderr
+    registry.secrets.add(file.read_text())
+    return file.read_text()
 
+
+class TestPasswords:
     def form(self, registry: Registry, browser: Browser):
         return browser.go(f"{registry.url}/-/login?next=/-/whoami")
 
