@@ -70,11 +70,8 @@ impl Front {
         let origin = self.settings.proxies.origin(peer, request.uri(), request.headers());
         let id = request_id(request.headers());
         let span = self.span(&request, &id);
-        let seen = Seen {
-            method: request.method().clone(),
-            path: request.uri().path().to_owned(),
-            client: origin.client,
-        };
+        let seen =
+            Seen { method: request.method().clone(), path: self.shown_path(&request), client: origin.client };
         let (response, route) = self.dispatch(request, origin, &id).instrument(span).await;
         let mut response = response;
         let status = response.status();
@@ -131,6 +128,20 @@ impl Front {
             }
             Lookup::MethodNotAllowed { allow } => (respond::method_not_allowed(&allow), None),
             Lookup::NotFound => (plain(&Refusal::not_found("there is nothing at this path")), None),
+        }
+    }
+
+    /// The path as a log may have it: without a token that it carries.
+    fn shown_path(&self, request: &Request<Incoming>) -> String {
+        let raw = request.uri().path();
+        let Ok(path) = RequestPath::parse(raw) else {
+            // Nobody can tell where a token stands in it.
+            return format!("(not a path; {} bytes)", raw.len());
+        };
+        let carried = |carrier: &Carrier| carrier(request.headers(), &path)?.path;
+        match self.carriers.iter().find_map(carried) {
+            Some(without) => format!("/{}", without.segments().join("/")),
+            None => raw.to_owned(),
         }
     }
 

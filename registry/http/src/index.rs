@@ -71,15 +71,21 @@ pub trait RangeSource: Sync {
     type Error;
 
     /// A document of the scope named with this prefix and a record's name changes when that record does.
-    fn prefix(&self) -> &'static str;
+    fn prefix(&self) -> &str;
 
-    /// What stands before all records.
-    fn head(&self) -> String;
+    /// What stands before the records of each section, of which there is at least one: most documents have just one.
+    fn heads(&self) -> Vec<String>;
+
+    /// The section that a record belongs to. Never less than that of a record whose name is lower.
+    fn section(&self, name: &str) -> usize {
+        let _ = name;
+        0
+    }
 
     /// What stands behind them.
     fn tail(&self) -> String;
 
-    /// How many bytes at the beginning of a record fall away when it is the first: its comma.
+    /// How many bytes at the beginning of a record fall away when it is the first of its section: its comma.
     fn separator_length(&self) -> usize;
 
     /// The records whose names are at least `from` and below `to`, sorted by the bytes of their names.
@@ -203,12 +209,18 @@ fn known_or_new(known: &mut KnownParts, text: impl AsRef<[u8]>) -> Arc<Part> {
 }
 
 fn assemble<S: RangeSource>(ranges: &[NameRange], source: &S, known: &mut KnownParts) -> Document {
-    let mut parts = vec![known_or_new(known, source.head())];
-    for part in ranges.iter().flat_map(|range| &range.parts) {
-        if parts.len() == 1 && source.separator_length() > 0 {
-            parts.push(known_or_new(known, part.plain().slice(source.separator_length()..)));
-        } else {
-            parts.push(Arc::clone(part));
+    let mut parts = Vec::new();
+    let mut ranges = ranges.iter().peekable();
+    for (section, head) in source.heads().iter().enumerate() {
+        parts.push(known_or_new(known, head));
+        let mut separator = source.separator_length();
+        while let Some(range) = ranges.next_if(|range| source.section(&range.first) == section) {
+            for part in &range.parts {
+                match std::mem::take(&mut separator) {
+                    0 => parts.push(Arc::clone(part)),
+                    length => parts.push(known_or_new(known, part.plain().slice(length..))),
+                }
+            }
         }
     }
     parts.push(known_or_new(known, source.tail()));
@@ -259,9 +271,11 @@ async fn render_ranges<S: RangeSource>(
     let mut first = from.to_owned();
     loop {
         let mut of_range = Vec::new();
-        while let Some(record) = records
-            .next_if(|(name, _)| (of_range.is_empty() && *name == first) || !is_boundary(name, MEAN_NAMES))
-        {
+        let section = source.section(&first);
+        while let Some(record) = records.next_if(|(name, _)| {
+            let begins_here = of_range.is_empty() && *name == first;
+            begins_here || (source.section(name) == section && !is_boundary(name, MEAN_NAMES))
+        }) {
             of_range.push(record);
         }
         // The lowest range is there even when it is empty, so that every name falls in one.

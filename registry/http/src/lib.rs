@@ -10,6 +10,7 @@ pub mod body;
 pub mod conditional;
 pub mod credentials;
 pub mod csrf;
+mod download;
 pub mod encoding;
 pub mod file;
 pub mod front;
@@ -29,6 +30,7 @@ pub mod serve;
 
 pub use body::{Body, BodyLimits, BoxError, RequestBody, RequestBodyError};
 pub use conditional::EntityTag;
+pub use download::StoredFile;
 pub use file::FileResponse;
 pub use front::{Front, FrontSettings};
 pub use index::IndexCache;

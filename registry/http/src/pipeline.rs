@@ -418,32 +418,58 @@ impl Call {
         document: Document,
         content_type: &'static str,
     ) -> Result<Response<Body>, Refusal> {
-        let request = &self.arrival.headers;
-        let encoding = encoding::negotiate(request, &ENCODINGS);
-        index::encoded(&document, encoding).await.map_err(Refusal::internal)?;
+        let encoding = encoding::negotiate(&self.arrival.headers, &ENCODINGS);
         let mut headers = HeaderMap::new();
         headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
         if let Some(coding) = encoding.content_coding() {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
         }
-        let anonymous = self.channel.as_ref().is_some_and(|channel| {
-            matches!(
-                readable(&channel.grants, &Principal::Anonymous, channel.format, &channel.name),
-                Readable::All
-            )
-        });
         // The same HTML stands under two types, which a cache must not take for each other.
-        let tag = document.etag(encoding).trim_matches('"');
-        let tag = format!("{tag}{}", if content_type.ends_with("+html") { "-v1" } else { "" });
-        // Always asked for again, which a 304 makes cheap: what was published a moment ago is there.
-        let cache_control = if anonymous { "no-cache" } else { "private, no-cache" };
+        let mark = if content_type.ends_with("+html") { "-v1" } else { "" };
+        self.document_response(document, encoding, content_type, mark, headers).await
+    }
+
+    /// How long an index of the channel may be kept: it is always asked for again, which a 304 makes cheap, since what was
+    /// published a moment ago is there. Whether a shared cache may keep it depends on who may read all of it.
+    ///
+    /// # Errors
+    /// Where the path names no channel.
+    pub fn index_cache_control(&self) -> Result<HeaderValue, Refusal> {
+        let channel = self.channel()?;
+        let read = readable(&channel.grants, &Principal::Anonymous, channel.format, &channel.name);
+        let is_public = matches!(read, Readable::All);
+        Ok(HeaderValue::from_static(if is_public { "no-cache" } else { "private, no-cache" }))
+    }
+
+    /// The response that carries an index document in a compressed form as a file of its own, such as
+    /// `repodata.json.zst`.
+    pub async fn compressed_index_response(
+        &self,
+        document: Document,
+        encoding: Encoding,
+        content_type: &'static str,
+    ) -> Result<Response<Body>, Refusal> {
+        self.document_response(document, encoding, content_type, "-file", HeaderMap::new()).await
+    }
+
+    /// `mark` tells what has the same bytes and is another resource, or another form of it.
+    async fn document_response(
+        &self,
+        document: Document,
+        encoding: Encoding,
+        content_type: &'static str,
+        mark: &'static str,
+        headers: HeaderMap,
+    ) -> Result<Response<Body>, Refusal> {
+        index::encoded(&document, encoding).await.map_err(Refusal::internal)?;
+        let tag = format!("{}{mark}", document.etag(encoding).trim_matches('"'));
         let response = FileResponse {
             size: document.len(encoding),
             etag: EntityTag::strong(&tag).ok(),
             last_modified: None,
             content_type: HeaderValue::from_static(content_type),
             file_name: None,
-            cache_control: HeaderValue::from_static(cache_control),
+            cache_control: self.index_cache_control()?,
             headers,
         };
         let open = move |range: std::ops::Range<u64>| {
@@ -451,6 +477,6 @@ impl Call {
             let body = Body::chunks(document.range(encoding, range), length);
             async move { Ok::<_, Refusal>(body) }
         };
-        response.respond::<_, _, Refusal>(&self.arrival.method, request, open).await
+        response.respond::<_, _, Refusal>(&self.arrival.method, &self.arrival.headers, open).await
     }
 }

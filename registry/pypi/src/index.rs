@@ -353,14 +353,14 @@ impl RangeSource for ProjectList<'_> {
         LIST_PREFIX
     }
 
-    fn head(&self) -> String {
+    fn heads(&self) -> Vec<String> {
         let mut head = String::new();
         if self.html {
             simple::list_html_header(&mut head);
         } else {
             simple::list_json_header(&mut head, None);
         }
-        head
+        vec![head]
     }
 
     fn tail(&self) -> String {

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use granary_core::Sha256;
-use granary_http::{IndexCache, Refusal};
+use granary_http::{IndexCache, Refusal, StoredFile};
 use granary_store::{Channel, DbError, Scope, Stamp, Store};
-use jiff::Timestamp;
 use moka::sync::Cache;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -28,16 +27,10 @@ pub struct PyPi {
     pub(crate) json_turns: Semaphore,
 }
 
-/// A file and where its bytes are.
+/// A file and where its bytes are; its package is the normalised name of its project.
 #[derive(Debug)]
 pub(crate) struct FileEntry {
-    pub(crate) filename: Arc<str>,
-    /// The normalised name of its project.
-    pub(crate) project: Arc<str>,
-    pub(crate) sha256: Sha256,
-    pub(crate) size: u64,
-    pub(crate) object_key: Arc<str>,
-    pub(crate) uploaded_at: Timestamp,
+    pub(crate) file: StoredFile,
     /// The project's stamp before the row was read.
     stamp: Option<Stamp>,
 }
@@ -70,7 +63,7 @@ impl PyPi {
         let revisions = self.store.revisions();
         let key = (channel.scope, Arc::from(filename));
         if let Some(entry) = self.files.get(&key) {
-            let document = format!("project:{}", entry.project);
+            let document = format!("project:{}", entry.file.package);
             if revisions.stamp(channel.scope, &document) == entry.stamp {
                 return Ok(Some(entry));
             }
@@ -82,15 +75,17 @@ impl PyPi {
         let Some(row) = row else { return Ok(None) };
         let project: &str = row.try_get(3)?;
         let stamp = revisions.stamp(channel.scope, &format!("project:{project}"));
-        let entry = Arc::new(FileEntry {
+        let file = StoredFile {
             filename: Arc::clone(&key.1),
-            project: project.into(),
+            package: project.into(),
             sha256: read_digest(row.try_get(0)?)?,
             size: read_size(row.try_get(1)?)?,
             object_key: row.try_get::<_, &str>(2)?.into(),
             uploaded_at: row.try_get(4)?,
-            stamp,
-        });
+            // Its digest is part of its URL.
+            is_immutable: true,
+        };
+        let entry = Arc::new(FileEntry { file, stamp });
         if revisions.scope_stamp(channel.scope) == before {
             self.files.insert(key, Arc::clone(&entry));
         }
@@ -103,8 +98,9 @@ impl PyPi {
         T: for<'a> FromSql<'a>,
     {
         // The digest too: another file may have come under the name since the entry was read.
-        let digest = file.sha256.as_bytes().as_slice();
-        let row = self.store.database().query_opt(sql, &[&channel.id(), &&*file.filename, &digest]).await?;
+        let digest = file.file.sha256.as_bytes().as_slice();
+        let row =
+            self.store.database().query_opt(sql, &[&channel.id(), &&*file.file.filename, &digest]).await?;
         row.map_or(Ok(None), |row| Ok(row.try_get(0)?))
     }
 

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use granary_conda::Conda;
 use granary_core::{Format, SystemClock};
 use granary_crds::{
     BucketNaming, ListenAddress as Address, ObjectStore as StoreConfig, Outbound, ValidRegistry,
 };
+use granary_http::credentials::Carrier;
 use granary_http::front::{Front, FrontSettings};
 use granary_http::index::IndexCache;
 use granary_http::metrics::HttpMetrics;
@@ -27,8 +29,12 @@ use jiff::SignedDuration;
 use crate::config;
 
 /// All migrations, in the order in which they run.
-pub const MIGRATIONS: [Migrations; 3] =
-    [granary_store::MIGRATIONS, granary_identity::MIGRATIONS, granary_pypi::MIGRATIONS];
+pub const MIGRATIONS: [Migrations; 4] = [
+    granary_store::MIGRATIONS,
+    granary_identity::MIGRATIONS,
+    granary_pypi::MIGRATIONS,
+    granary_conda::MIGRATIONS,
+];
 
 /// Who may connect to a Unix socket that names no mode: its owner.
 const PRIVATE_SOCKET: u32 = 0o600;
@@ -172,10 +178,15 @@ pub fn front(
 ) -> Result<Front, Failure> {
     let store = &assembled.store;
     let index = IndexCache::new(store.revisions().clone(), registry.cache.memory);
-    let pypi = Arc::new(PyPi::new(store.clone(), index));
+    let pypi = Arc::new(PyPi::new(store.clone(), index.clone()));
+    let conda = Arc::new(Conda::new(store.clone(), index));
     let segments = MountedChannel::Segments(2);
     let account = || (Mount::new("", segments.clone()), granary_account::routes());
-    let common = [account(), (Mount::new("/pypi", segments.clone()), pypi.protocol().into_routes())];
+    let common = [
+        account(),
+        (Mount::new("/pypi", segments.clone()), pypi.protocol().into_routes()),
+        (Mount::new("/conda", segments.clone()), conda.protocol().into_routes()),
+    ];
     let mut hosts = Hosts::new(Table::build(common).context("the route table")?);
     if let Some(host) = &registry.pypi_host {
         let own = [account(), (Mount::new("", segments.clone()), pypi.protocol().into_routes())];
@@ -203,7 +214,8 @@ pub fn front(
         body_idle: registry.limits.request_timeout,
         traces,
     };
-    Ok(Front::new(hosts, services, Vec::new(), metrics, settings))
+    let carriers: Vec<Carrier> = vec![granary_conda::token_in_path];
+    Ok(Front::new(hosts, services, carriers, metrics, settings))
 }
 
 /// How clients know the registry. A host of a protocol's own is reached as the common one is, and securely where nothing

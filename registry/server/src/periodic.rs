@@ -32,7 +32,7 @@ const SCRUB_REST: SignedDuration = SignedDuration::from_mins(10);
 const PERIODIC: [&str; 4] = ["collect", "prune", "sweep", "scrub"];
 
 /// How the protocols count what is in their channels.
-const COUNTS: [ChannelCount; 1] = [granary_pypi::COUNT];
+const COUNTS: [ChannelCount; 2] = [granary_pypi::COUNT, granary_conda::COUNT];
 
 /// Runs jobs, counts what is in the channels and writes counters down until told to stop.
 pub async fn run(registry: &ValidRegistry, assembled: &Assembled, stop: CancellationToken) {

@@ -7,7 +7,10 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A JSON list of names.
+/// Where the second section begins.
+const SECOND: &str = "package-5";
+
+/// Two JSON lists of names in one.
 struct Names(BTreeSet<String>);
 
 impl RangeSource for Names {
@@ -17,12 +20,16 @@ impl RangeSource for Names {
         "name:"
     }
 
-    fn head(&self) -> String {
-        "[".to_owned()
+    fn heads(&self) -> Vec<String> {
+        vec!["[[".to_owned(), "],[".to_owned()]
+    }
+
+    fn section(&self, name: &str) -> usize {
+        usize::from(name >= SECOND)
     }
 
     fn tail(&self) -> String {
-        "]".to_owned()
+        "]]".to_owned()
     }
 
     fn separator_length(&self) -> usize {
@@ -58,10 +65,15 @@ fn name(number: u32) -> String {
 
 #[test]
 fn a_list_without_names_and_one_with_one_are_valid_json() {
-    for names in [vec![], vec!["a".to_owned()]] {
-        let (_, document) = whole(&Names(names.iter().cloned().collect()));
-        let read: Vec<String> = serde_json::from_str(&text(&document)).unwrap();
-        assert_eq!(read, names);
+    for (names, sections) in [
+        (&[][..], [&[][..], &[]]),
+        (&["a"], [&["a"], &[]]),
+        (&["q"], [&[], &["q"]]),
+        (&["a", SECOND, "q"], [&["a"], &[SECOND, "q"]]),
+    ] {
+        let (_, document) = whole(&Names(names.iter().map(|name| (*name).to_owned()).collect()));
+        let read: [Vec<String>; 2] = serde_json::from_str(&text(&document)).unwrap();
+        assert_eq!(read, sections);
     }
 }
 

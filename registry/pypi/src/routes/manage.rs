@@ -55,19 +55,21 @@ pub(super) async fn delete_file(state: Arc<PyPi>, call: Call) -> Result<Response
         .file(channel, filename)
         .await?
         .ok_or_else(|| call.unknown("there is no such file in this channel"))?;
-    call.check(Action::Remove, Some(&entry.project))?;
+    call.check(Action::Remove, Some(&entry.file.package))?;
     if !super::file::stands_at(&entry, &call) {
         return Err(no_such_file());
     }
-    let project: NormalizedName = entry.project.parse().map_err(Refusal::internal)?;
+    let project: NormalizedName = entry.file.package.parse().map_err(Refusal::internal)?;
     let mut removal = Removal::begin(&state, &call, &project).await?;
     let files = removal.files(None).await?;
     let file = files
         .into_iter()
-        .find(|file| file.filename == *entry.filename && file.sha256 == entry.sha256)
+        .find(|file| file.filename == *entry.file.filename && file.sha256 == entry.file.sha256)
         .ok_or_else(no_such_file)?;
     removal.delete(&[file]).await?;
-    removal.finish("delete file", json!({ "file": &*entry.filename, "sha256": entry.sha256 })).await?;
+    removal
+        .finish("delete file", json!({ "file": &*entry.file.filename, "sha256": entry.file.sha256 }))
+        .await?;
     Ok(respond::empty(StatusCode::NO_CONTENT))
 }
 

@@ -1,8 +1,9 @@
 //! Gzipped tar archives, good and hostile.
 
 use flate2::{Compression, GzBuilder};
+use granary_archive::ArchiveError as A;
+use granary_archive::PathProblem;
 use granary_pypi::format::ArchiveError as E;
-use granary_pypi::format::archive::PathProblem;
 use std::io::Write as _;
 
 use crate::tar_writer::{
@@ -79,13 +80,16 @@ fn paths_that_could_leave_their_folder_are_refused() {
     ] {
         let entry = Entry { kind: if name.ends_with('/') { b'2' } else { b'0' }, ..file(name, b"") };
         let error = read(SDIST, &sdist(&[entry])).unwrap_err();
-        assert!(matches!(error, E::Path { problem, .. } if problem == expected), "{name:?}: {error:?}");
+        assert!(
+            matches!(error, E::Archive(A::Path { problem, .. }) if problem == expected),
+            "{name:?}: {error:?}"
+        );
     }
     let error = read(SDIST, &sdist(&[file(b"demo_pkg-1.0/\xff", b"")])).unwrap_err();
-    assert!(matches!(error, E::Path { problem: PathProblem::Encoding, .. }));
+    assert!(matches!(error, E::Archive(A::Path { problem: PathProblem::Encoding, .. })));
     let too_long = format!("demo_pkg-1.0/{}x", "d/".repeat(2500));
     let error = read(SDIST, &sdist(&[pax(&[("path", &too_long)]), file("x", b"")])).unwrap_err();
-    assert!(matches!(error, E::Path { problem: PathProblem::Length, .. }));
+    assert!(matches!(error, E::Archive(A::Path { problem: PathProblem::Length, .. })));
 }
 
 /// The hostile archives, each with the reason for which it is refused.
@@ -97,90 +101,92 @@ pub fn corpus() -> Vec<Case> {
     let plain = || file("demo_pkg-1.0/x", noise(600));
 
     // Gzip.
-    add("nothing", Vec::new(), |e| *e == E::NotAnArchive { expected: "tar.gz" });
-    add("no archive", b"<html>".to_vec(), |e| *e == E::NotAnArchive { expected: "tar.gz" });
-    add("two members", [&good[..], &good].concat(), |e| *e == E::TrailingData);
-    add("a tail", [&good[..], b"evil"].concat(), |e| *e == E::TrailingData);
-    add("a truncated member", good[..good.len() - 1].to_vec(), |e| *e == E::Truncated);
+    add("nothing", Vec::new(), |e| *e == E::Archive(A::NotAnArchive { expected: "tar.gz" }));
+    add("no archive", b"<html>".to_vec(), |e| *e == E::Archive(A::NotAnArchive { expected: "tar.gz" }));
+    add("two members", [&good[..], &good].concat(), |e| *e == E::Archive(A::TrailingData));
+    add("a tail", [&good[..], b"evil"].concat(), |e| *e == E::Archive(A::TrailingData));
+    add("a truncated member", good[..good.len() - 1].to_vec(), |e| *e == E::Archive(A::Truncated));
     let patched = |at: usize, byte: u8| {
         let mut bytes = good.clone();
         bytes[at] = byte;
         bytes
     };
-    add("reserved flags", patched(3, 0x80), |e| *e == E::Malformed("reserved flags in the gzip header"));
-    add("a wrong checksum", patched(good.len() - 8, good[good.len() - 8] ^ 1), |e| {
-        matches!(e, E::Checksum { .. })
+    add("reserved flags", patched(3, 0x80), |e| {
+        *e == E::Archive(A::Malformed("reserved flags in the gzip header"))
     });
-    add("a wrong length", patched(good.len() - 1, 1), |e| matches!(e, E::Checksum { .. }));
-    add("broken compression", patched(10, 0xff), |e| *e == E::Deflate);
+    add("a wrong checksum", patched(good.len() - 8, good[good.len() - 8] ^ 1), |e| {
+        matches!(e, E::Archive(A::Checksum { .. }))
+    });
+    add("a wrong length", patched(good.len() - 1, 1), |e| matches!(e, E::Archive(A::Checksum { .. })));
+    add("broken compression", patched(10, 0xff), |e| *e == E::Archive(A::Deflate));
     add(
         "a header without end",
         [b"\x1f\x8b\x08\x08\0\0\0\0\0\xff".to_vec(), vec![b'x'; 5000]].concat(),
-        |e| *e == E::Malformed("the gzip header is too long"),
+        |e| *e == E::Archive(A::Malformed("the gzip header is too long")),
     );
-    add("a bomb", gzip(&vec![0; 65 << 20]), |e| *e == E::UnpacksTooLarge);
+    add("a bomb", gzip(&vec![0; 65 << 20]), |e| *e == E::Archive(A::UnpacksTooLarge));
     add("a bomb in a file", sdist(&[file("demo_pkg-1.0/zeros", vec![0; 65 << 20])]), |e| {
-        *e == E::UnpacksTooLarge
+        *e == E::Archive(A::UnpacksTooLarge)
     });
 
     // Tar.
     let inner = tar(&sdist_entries(&[]));
-    add("no end", gzip(&inner[..2560]), |e| *e == E::Truncated);
-    add("cut in a header", gzip(&inner[..700]), |e| *e == E::Truncated);
-    add("cut in data", gzip(&inner[..1100]), |e| *e == E::Truncated);
+    add("no end", gzip(&inner[..2560]), |e| *e == E::Archive(A::Truncated));
+    add("cut in a header", gzip(&inner[..700]), |e| *e == E::Archive(A::Truncated));
+    add("cut in data", gzip(&inner[..1100]), |e| *e == E::Archive(A::Truncated));
     add("entries behind the end", gzip(&[tar(&sdist_entries(&[])), tar(&[plain()])].concat()), |e| {
-        *e == E::TrailingData
+        *e == E::Archive(A::TrailingData)
     });
     add("entries behind one block of zeros", gzip(&[vec![0; 512], inner.clone()].concat()), |e| {
-        *e == E::TrailingData
+        *e == E::Archive(A::TrailingData)
     });
     add("a wrong header checksum", sdist(&[Entry { checksum_error: 1, ..plain() }]), |e| {
-        *e == E::Checksum { name: "a tar header".into() }
+        *e == E::Archive(A::Checksum { name: "a tar header".into() })
     });
     add("unknown magic", sdist(&[Entry { magic: *b"ustar\x0099", ..plain() }]), |e| {
-        *e == E::Malformed("the magic of a tar header")
+        *e == E::Archive(A::Malformed("the magic of a tar header"))
     });
     add(
         "GNU fields for times",
         sdist(&[Entry { magic: GNU, prefix: b"00000000001".to_vec(), ..plain() }]),
-        |e| *e == E::Malformed("a tar header with extra fields"),
+        |e| *e == E::Archive(A::Malformed("a tar header with extra fields")),
     );
     for (label, size) in [("a size that is no number", &b"12x"[..]), ("a negative size", &[0xff; 12])] {
         add(label, sdist(&[Entry { size_field: Some(size.to_vec()), ..plain() }]), |e| {
-            *e == E::Malformed("a number in a tar header")
+            *e == E::Archive(A::Malformed("a number in a tar header"))
         });
     }
     add(
         "a size beyond all",
         sdist(&[Entry { size_field: Some([vec![0x80], vec![0xff; 11]].concat()), ..plain() }]),
-        |e| *e == E::Malformed("a number in a tar header"),
+        |e| *e == E::Archive(A::Malformed("a number in a tar header")),
     );
     // The desynchronisation of readers that take one of the two sizes.
     add("two sizes", sdist(&[pax(&[("size", "0")]), plain()]), |e| {
-        matches!(e, E::ReadersDisagree { what: "the length", .. })
+        matches!(e, E::Archive(A::ReadersDisagree { what: "the length", .. }))
     });
     add(
         "two names",
         sdist(&[pax(&[("path", "demo_pkg-1.0/a")]), of_kind(b'L', "L", "demo_pkg-1.0/b"), plain()]),
-        |e| *e == E::ExtendedHeader { key: "path".into() },
+        |e| *e == E::Archive(A::ExtendedHeader { key: "path".into() }),
     );
     add(
         "a name twice in one header",
         sdist(&[pax(&[("path", "demo_pkg-1.0/a"), ("path", "b")]), plain()]),
-        |e| *e == E::ExtendedHeader { key: "path".into() },
+        |e| *e == E::Archive(A::ExtendedHeader { key: "path".into() }),
     );
     add(
         "two extended headers",
         sdist(&[pax(&[("path", "demo_pkg-1.0/a")]), pax(&[("mtime", "1")]), plain()]),
-        |e| *e == E::Malformed("two extended headers for one entry"),
+        |e| *e == E::Archive(A::Malformed("two extended headers for one entry")),
     );
     add(
         "a name for all",
         sdist(&[Entry { kind: b'g', ..pax(&[("path", "demo_pkg-1.0/a")]) }, plain()]),
-        |e| matches!(e, E::ExtendedHeader { .. }),
+        |e| matches!(e, E::Archive(A::ExtendedHeader { .. })),
     );
     add("a sparse file by pax", sdist(&[pax(&[("GNU.sparse.major", "1")]), plain()]), |e| {
-        *e == E::ExtendedHeader { key: "GNU.sparse.major".into() }
+        *e == E::Archive(A::ExtendedHeader { key: "GNU.sparse.major".into() })
     });
     for (label, record) in [
         ("a pax record without length", "path=x\n"),
@@ -189,11 +195,11 @@ pub fn corpus() -> Vec<Case> {
         ("a pax record without key", "8 pathx\n"),
     ] {
         add(label, sdist(&[of_kind(b'x', "pax", record), plain()]), |e| {
-            *e == E::Malformed("a record of an extended header")
+            *e == E::Archive(A::Malformed("a record of an extended header"))
         });
     }
     add("a huge extended header", sdist(&[of_kind(b'x', "pax", noise((1 << 20) + 1)), plain()]), |e| {
-        matches!(e, E::MemberTooLarge { .. })
+        matches!(e, E::Archive(A::MemberTooLarge { .. }))
     });
     for (label, kind) in [
         ("a character device", b'3'),
@@ -203,11 +209,11 @@ pub fn corpus() -> Vec<Case> {
         ("unknown", b'Z'),
     ] {
         add(label, sdist(&[of_kind(kind, "demo_pkg-1.0/special", b"")]), |e| {
-            matches!(e, E::SpecialFile { .. })
+            matches!(e, E::Archive(A::SpecialFile { .. }))
         });
     }
     add("a folder with data", sdist(&[of_kind(b'5', "demo_pkg-1.0/d", b"x")]), |e| {
-        *e == E::Malformed("a tar entry that is no file and has data")
+        *e == E::Archive(A::Malformed("a tar entry that is no file and has data"))
     });
 
     // The tree.
@@ -220,22 +226,22 @@ pub fn corpus() -> Vec<Case> {
         matches!(e, E::OutsideFolder { .. })
     });
     add("PKG-INFO twice", sdist(&[file("demo_pkg-1.0/PKG-INFO", b"other")]), |e| {
-        matches!(e, E::Duplicate { .. })
+        matches!(e, E::Archive(A::Duplicate { .. }))
     });
-    add("a file twice", sdist(&[plain(), plain()]), |e| matches!(e, E::Duplicate { .. }));
+    add("a file twice", sdist(&[plain(), plain()]), |e| matches!(e, E::Archive(A::Duplicate { .. })));
     add("a huge PKG-INFO", tar_gz(&[file("demo_pkg-1.0/PKG-INFO", noise((10 << 20) + 1))]), |e| {
-        matches!(e, E::MemberTooLarge { .. })
+        matches!(e, E::Archive(A::MemberTooLarge { .. }))
     });
     add("PKG-INFO as a link", tar_gz(&[symlink("demo_pkg-1.0/PKG-INFO", "setup.py")]), |e| {
-        matches!(e, E::SymbolicLink { .. })
+        matches!(e, E::Archive(A::SymbolicLink { .. }))
     });
     add("a file below a file", sdist(&[plain(), file("demo_pkg-1.0/x/y", b"")]), |e| {
-        matches!(e, E::NotAFolder { .. })
+        matches!(e, E::Archive(A::NotAFolder { .. }))
     });
     add(
         "a file below a link",
         sdist(&[symlink("demo_pkg-1.0/l", "."), file("demo_pkg-1.0/l/y", b"")]),
-        |e| *e == E::NotAFolder { name: "demo_pkg-1.0/l".into() },
+        |e| *e == E::Archive(A::NotAFolder { name: "demo_pkg-1.0/l".into() }),
     );
 
     // Links.
@@ -248,16 +254,16 @@ pub fn corpus() -> Vec<Case> {
         ("a link with a backslash", "demo_pkg-1.0/l", "..\\x"),
         ("a link with a drive", "demo_pkg-1.0/l", "C:/x"),
     ] {
-        add(label, sdist(&[symlink(path, target)]), |e| matches!(e, E::LinkEscapes { .. }));
+        add(label, sdist(&[symlink(path, target)]), |e| matches!(e, E::Archive(A::LinkEscapes { .. })));
     }
     add("a link in place of the folder", tar_gz(&[symlink("demo_pkg-1.0", "/")]), |e| {
-        matches!(e, E::LinkEscapes { .. })
+        matches!(e, E::Archive(A::LinkEscapes { .. }))
     });
     add("a hard link out of the folder", sdist(&[hardlink("demo_pkg-1.0/l", "other/x")]), |e| {
-        matches!(e, E::LinkEscapes { .. })
+        matches!(e, E::Archive(A::LinkEscapes { .. }))
     });
     add("a hard link that climbs", sdist(&[hardlink("demo_pkg-1.0/l", "demo_pkg-1.0/../x")]), |e| {
-        matches!(e, E::Path { problem: PathProblem::Dots, .. })
+        matches!(e, E::Archive(A::Path { problem: PathProblem::Dots, .. }))
     });
     add(
         "a link that is too long for its header",
@@ -265,7 +271,7 @@ pub fn corpus() -> Vec<Case> {
             let target = "../".repeat(100);
             sdist(&[of_kind(b'K', "K", target), symlink("demo_pkg-1.0/l", "x")])
         },
-        |e| matches!(e, E::LinkEscapes { .. }),
+        |e| matches!(e, E::Archive(A::LinkEscapes { .. })),
     );
     corpus
 }

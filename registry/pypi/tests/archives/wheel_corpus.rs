@@ -1,7 +1,8 @@
 //! Wheels and zip sdists, good and hostile.
 
+use granary_archive::ArchiveError as A;
+use granary_archive::{MAX_ENTRIES, PathProblem};
 use granary_pypi::format::ArchiveError as E;
-use granary_pypi::format::archive::{MAX_ENTRIES, PathProblem};
 
 use crate::zip_writer::{Entry, STORED, UTF8, Zip, entry, extra, u64s, wheel, wheel_entries};
 use crate::{Case, METADATA, WHEEL, ZIP_SDIST, noise, read};
@@ -90,7 +91,7 @@ fn paths_that_could_leave_their_folder_are_refused() {
     for (name, expected) in table {
         let error = read(WHEEL, &wheel(&[entry(name, b"x")]).build()).unwrap_err();
         let found = match error {
-            E::Path { problem, .. } => problem,
+            E::Archive(A::Path { problem, .. }) => problem,
             other => panic!("{name:?}: {other}"),
         };
         assert_eq!(found, expected, "{name:?}");
@@ -116,112 +117,112 @@ pub fn corpus() -> Vec<Case> {
 
     // What one reader sees and the other does not. The entry with index 1 is `plain`.
     add("hidden entry", archive(|zip| zip.hidden = vec![1]), |e| {
-        matches!(e, E::ReadersDisagree { what: "the number of entries", .. })
+        matches!(e, E::Archive(A::ReadersDisagree { what: "the number of entries", .. }))
     });
     add("hidden entry, another twice", archive(|zip| (zip.hidden, zip.doubled) = (vec![1], vec![0])), |e| {
-        matches!(e, E::ReadersDisagree { what: "the place", .. })
+        matches!(e, E::Archive(A::ReadersDisagree { what: "the place", .. }))
     });
     add("other name", with(|one| one.central_patch = Some((46, b"demo_pkg/y.py".to_vec()))), |e| {
-        matches!(e, E::ReadersDisagree { what: "the name", .. })
+        matches!(e, E::Archive(A::ReadersDisagree { what: "the name", .. }))
     });
     add(
         "other name by extra field",
         with(|one| one.local_extra = extra(0x7075, b"\x01\0\0\0\0evil.py")),
-        |e| matches!(e, E::ReadersDisagree { what: "the name", .. }),
+        |e| matches!(e, E::Archive(A::ReadersDisagree { what: "the name", .. })),
     );
     add(
         "other name by extra field of the directory",
         with(|one| one.central_extra = extra(0x7075, b"\x01\0\0\0\0x")),
-        |e| matches!(e, E::ReadersDisagree { what: "the name", .. }),
+        |e| matches!(e, E::Archive(A::ReadersDisagree { what: "the name", .. })),
     );
     add("other checksum", with(|one| one.central_patch = Some((16, vec![1, 2, 3, 4]))), |e| {
-        matches!(e, E::ReadersDisagree { what: "the checksum", .. })
+        matches!(e, E::Archive(A::ReadersDisagree { what: "the checksum", .. }))
     });
     add("other length", with(|one| one.central_patch = Some((24, vec![1, 0, 0, 0]))), |e| {
-        matches!(e, E::ReadersDisagree { what: "the length", .. })
+        matches!(e, E::Archive(A::ReadersDisagree { what: "the length", .. }))
     });
     add("other packed length", with(|one| one.central_patch = Some((20, vec![1, 0, 0, 0]))), |e| {
-        matches!(e, E::ReadersDisagree { what: "the length", .. })
+        matches!(e, E::Archive(A::ReadersDisagree { what: "the length", .. }))
     });
     add("other compression", with(|one| one.central_patch = Some((10, vec![0, 0]))), |e| {
-        matches!(e, E::ReadersDisagree { what: "the compression", .. })
+        matches!(e, E::Archive(A::ReadersDisagree { what: "the compression", .. }))
     });
     add("other flags", with(|one| one.central_patch = Some((8, vec![8, 0]))), |e| {
-        matches!(e, E::ReadersDisagree { what: "the flags", .. })
+        matches!(e, E::Archive(A::ReadersDisagree { what: "the flags", .. }))
     });
     add("other place", with(|one| one.central_patch = Some((42, vec![1, 0, 0, 0]))), |e| {
-        matches!(e, E::ReadersDisagree { what: "the place", .. })
+        matches!(e, E::Archive(A::ReadersDisagree { what: "the place", .. }))
     });
     add(
         "64-bit length that only some readers take",
         with(|one| one.local_extra = extra(1, &u64s(&[9, 9]))),
-        |e| matches!(e, E::ReadersDisagree { what: "the length", .. }),
+        |e| matches!(e, E::Archive(A::ReadersDisagree { what: "the length", .. })),
     );
     add(
         "64-bit length in the directory alone",
         with(|one| one.central_extra = extra(1, &u64s(&[9, 9]))),
-        |e| matches!(e, E::ReadersDisagree { what: "the length", .. }),
+        |e| matches!(e, E::Archive(A::ReadersDisagree { what: "the length", .. })),
     );
     add(
         "64-bit length promised and not there",
         with(|one| one.local_patch = Some((18, vec![0xff; 4]))),
-        |e| matches!(e, E::ReadersDisagree { what: "the length", .. }),
+        |e| matches!(e, E::Archive(A::ReadersDisagree { what: "the length", .. })),
     );
     add("another count", archive(|zip| zip.end_patch = Some((8, vec![4, 0, 4, 0]))), |e| {
-        matches!(e, E::ReadersDisagree { what: "the number of entries", .. })
+        matches!(e, E::Archive(A::ReadersDisagree { what: "the number of entries", .. }))
     });
     add("another start of the directory", archive(|zip| zip.end_patch = Some((16, vec![0, 0, 0, 0]))), |e| {
-        matches!(e, E::ReadersDisagree { what: "the place of the directory", .. })
+        matches!(e, E::Archive(A::ReadersDisagree { what: "the place of the directory", .. }))
     });
     add("another size of the directory", archive(|zip| zip.end_patch = Some((12, vec![46, 0, 0, 0]))), |e| {
-        matches!(e, E::ReadersDisagree { what: "the place of the directory", .. })
+        matches!(e, E::Archive(A::ReadersDisagree { what: "the place of the directory", .. }))
     });
     add(
         "two end records",
         archive(|zip| (zip.zip64_end, zip.end_patch) = (true, Some((8, vec![1, 0, 1, 0])))),
-        |e| matches!(e, E::ReadersDisagree { what: "the two end records", .. }),
+        |e| matches!(e, E::Archive(A::ReadersDisagree { what: "the two end records", .. })),
     );
     add(
         "a 64-bit end record elsewhere",
         archive(|zip| (zip.zip64_end, zip.end64_patch) = (true, Some((64, vec![0; 8])))),
-        |e| *e == E::Malformed("the locator does not point to the end record before it"),
+        |e| *e == E::Archive(A::Malformed("the locator does not point to the end record before it")),
     );
     add(
         "a 64-bit end record with more in it",
         archive(|zip| (zip.zip64_end, zip.end64_patch) = (true, Some((4, vec![60])))),
-        |e| *e == E::Malformed("the 64-bit end record"),
+        |e| *e == E::Archive(A::Malformed("the 64-bit end record")),
     );
     add(
         "a locator inside of the directory",
         archive(|zip| zip.before_end = b"PK\x06\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0".to_vec()),
-        |e| *e == E::Malformed("the locator does not point to the end record before it"),
+        |e| *e == E::Archive(A::Malformed("the locator does not point to the end record before it")),
     );
     add("data between directory and end", archive(|zip| zip.before_end = b"evil".to_vec()), |e| {
-        matches!(e, E::ReadersDisagree { what: "the place of the directory", .. })
+        matches!(e, E::Archive(A::ReadersDisagree { what: "the place of the directory", .. }))
     });
     add("several disks", archive(|zip| zip.end_patch = Some((4, vec![1, 0]))), |e| {
-        *e == E::Malformed("an archive of several disks")
+        *e == E::Archive(A::Malformed("an archive of several disks"))
     });
 
     // Data that no entry accounts for.
     add("a program in front", archive(|zip| zip.before = b"#!/bin/sh\n".to_vec()), |e| {
-        *e == E::NotAnArchive { expected: "zip" }
+        *e == E::Archive(A::NotAnArchive { expected: "zip" })
     });
     add("a gap", with(|one| one.gap = b"evil".to_vec()), |e| {
-        *e == E::Malformed("no header where an entry ends")
+        *e == E::Archive(A::Malformed("no header where an entry ends"))
     });
-    add("a tail", archive(|zip| zip.after = b"evil".to_vec()), |e| *e == E::TrailingData);
+    add("a tail", archive(|zip| zip.after = b"evil".to_vec()), |e| *e == E::Archive(A::TrailingData));
     add("a second archive behind it", archive(|zip| zip.after = wheel(&[]).build()), |e| {
-        matches!(e, E::ReadersDisagree { .. })
+        matches!(e, E::Archive(A::ReadersDisagree { .. }))
     });
-    add("a comment", archive(|zip| zip.comment = b"hello".to_vec()), |e| *e == E::Comment);
+    add("a comment", archive(|zip| zip.comment = b"hello".to_vec()), |e| *e == E::Archive(A::Comment));
     add(
         "a comment with an end record",
         archive(|zip| zip.comment = [b"PK\x05\x06".to_vec(), vec![0; 18]].concat()),
-        |e| matches!(e, E::ReadersDisagree { .. }),
+        |e| matches!(e, E::Archive(A::ReadersDisagree { .. })),
     );
     add("a comment on an entry", with(|one| one.central_patch = Some((32, vec![1, 0]))), |e| {
-        *e == E::Comment
+        *e == E::Archive(A::Comment)
     });
     add(
         "data behind a compressed entry",
@@ -230,15 +231,17 @@ pub fn corpus() -> Vec<Case> {
             entries[1].padding = b"evil".to_vec();
             Zip::of(entries)
         },
-        |e| *e == E::Malformed("data behind the end of a compressed entry"),
+        |e| *e == E::Archive(A::Malformed("data behind the end of a compressed entry")),
     );
 
     // Entries that installers cannot or should not unpack.
-    add("encrypted", with(|one| one.flags = 1), |e| matches!(e, E::Encrypted { .. }));
-    add("strongly encrypted", with(|one| one.flags = 1 << 6), |e| matches!(e, E::Encrypted { .. }));
-    add("bzip2", with(|one| one.method = 12), |e| matches!(e, E::Compression { method: 12, .. }));
+    add("encrypted", with(|one| one.flags = 1), |e| matches!(e, E::Archive(A::Encrypted { .. })));
+    add("strongly encrypted", with(|one| one.flags = 1 << 6), |e| {
+        matches!(e, E::Archive(A::Encrypted { .. }))
+    });
+    add("bzip2", with(|one| one.method = 12), |e| matches!(e, E::Archive(A::Compression { method: 12, .. })));
     add("stored, its length behind it", wheel(&[plain().stored().with_descriptor()]), |e| {
-        matches!(e, E::StoredWithoutLength { .. })
+        matches!(e, E::Archive(A::StoredWithoutLength { .. }))
     });
     add(
         "stored, with two lengths",
@@ -246,25 +249,29 @@ pub fn corpus() -> Vec<Case> {
             one.method = STORED;
             one.local_patch = Some((22, vec![1, 0, 0, 0]));
         }),
-        |e| matches!(e, E::Checksum { .. }),
+        |e| matches!(e, E::Archive(A::Checksum { .. })),
     );
     add("a name in an unknown encoding", wheel(&[entry("demo_pkg/ü".as_bytes(), b"")]), |e| {
-        matches!(e, E::NameEncoding { .. })
+        matches!(e, E::Archive(A::NameEncoding { .. }))
     });
-    add("a symbolic link", with(|one| one.mode = 0o120_777), |e| matches!(e, E::SymbolicLink { .. }));
-    add("a device", with(|one| one.mode = 0o020_666), |e| matches!(e, E::SpecialFile { .. }));
-    add("one name twice", wheel(&[plain(), plain()]), |e| matches!(e, E::Duplicate { .. }));
+    add("a symbolic link", with(|one| one.mode = 0o120_777), |e| {
+        matches!(e, E::Archive(A::SymbolicLink { .. }))
+    });
+    add("a device", with(|one| one.mode = 0o020_666), |e| matches!(e, E::Archive(A::SpecialFile { .. })));
+    add("one name twice", wheel(&[plain(), plain()]), |e| matches!(e, E::Archive(A::Duplicate { .. })));
     add(
         "a file that is also a folder",
         wheel(&[entry("a", b""), entry("a.b", b""), entry("a/b", b"")]),
-        |e| *e == E::NotAFolder { name: "a".into() },
+        |e| *e == E::Archive(A::NotAFolder { name: "a".into() }),
     );
-    add("a folder with data", wheel(&[entry("a/", b"x")]), |e| *e == E::Malformed("a folder with data"));
+    add("a folder with data", wheel(&[entry("a/", b"x")]), |e| {
+        *e == E::Archive(A::Malformed("a folder with data"))
+    });
     add("a cut-off extra field", with(|one| one.local_extra = vec![1, 0, 9, 0, 1]), |e| {
-        *e == E::Malformed("an extra field is cut off")
+        *e == E::Archive(A::Malformed("an extra field is cut off"))
     });
     add("an extra field twice", with(|one| one.local_extra = extra(1, &[]).repeat(2)), |e| {
-        *e == E::Malformed("an extra field is there twice")
+        *e == E::Archive(A::Malformed("an extra field is there twice"))
     });
 
     // Descriptors.
@@ -274,13 +281,13 @@ pub fn corpus() -> Vec<Case> {
         wheel(&[one])
     };
     add("no descriptor", descriptor(0, b"PK\x03\x04"), |e| {
-        *e == E::Malformed("no data descriptor where one was announced")
+        *e == E::Archive(A::Malformed("no data descriptor where one was announced"))
     });
     add("a wrong checksum in the descriptor", descriptor(4, b"\0\0\0\0"), |e| {
-        matches!(e, E::Checksum { .. })
+        matches!(e, E::Archive(A::Checksum { .. }))
     });
     add("a wrong length in the descriptor", descriptor(8, b"\x01\0\0\0"), |e| {
-        matches!(e, E::Checksum { .. })
+        matches!(e, E::Archive(A::Checksum { .. }))
     });
     // What makes a wheel.
     let without = |name: &str| {
@@ -311,7 +318,7 @@ pub fn corpus() -> Vec<Case> {
             entries[1].local_patch = Some((14, vec![0; 4]));
             Zip::of(entries)
         },
-        |e| *e == E::Checksum { name: "demo_pkg-1.0.dist-info/METADATA".into() },
+        |e| *e == E::Archive(A::Checksum { name: "demo_pkg-1.0.dist-info/METADATA".into() }),
     );
     add(
         "METADATA with a wrong length",
@@ -320,7 +327,7 @@ pub fn corpus() -> Vec<Case> {
             entries[1].local_patch = Some((22, vec![1, 0, 0, 0]));
             Zip::of(entries)
         },
-        |e| matches!(e, E::Checksum { .. }),
+        |e| matches!(e, E::Archive(A::Checksum { .. })),
     );
     add(
         "a huge METADATA",
@@ -329,7 +336,7 @@ pub fn corpus() -> Vec<Case> {
             entries[1].data = vec![b'x'; (10 << 20) + 1];
             Zip::of(entries)
         },
-        |e| matches!(e, E::MemberTooLarge { .. }),
+        |e| matches!(e, E::Archive(A::MemberTooLarge { .. })),
     );
     add(
         "a huge METADATA that says it is small",
@@ -339,7 +346,7 @@ pub fn corpus() -> Vec<Case> {
             entries[1].local_patch = Some((22, vec![1, 0, 0, 0]));
             Zip::of(entries)
         },
-        |e| matches!(e, E::MemberTooLarge { .. }),
+        |e| matches!(e, E::Archive(A::MemberTooLarge { .. })),
     );
     add(
         "a huge METADATA without a length",
@@ -349,7 +356,7 @@ pub fn corpus() -> Vec<Case> {
             entries[1] = entries[1].clone().with_descriptor();
             Zip::of(entries)
         },
-        |e| matches!(e, E::MemberTooLarge { .. }),
+        |e| matches!(e, E::Archive(A::MemberTooLarge { .. })),
     );
     add(
         "a file that RECORD does not list",
@@ -388,17 +395,18 @@ pub fn corpus() -> Vec<Case> {
             one.central_patch = Some((24, vec![0xfe, 0xff, 0xff, 0x0f]));
             wheel(&[one])
         },
-        |e| *e == E::UnpacksTooLarge,
+        |e| *e == E::Archive(A::UnpacksTooLarge),
     );
     add("a bomb without a length", wheel(&[entry("zeros", vec![0; 65 << 20]).with_descriptor()]), |e| {
-        *e == E::UnpacksTooLarge
+        *e == E::Archive(A::UnpacksTooLarge)
     });
     let mut broken = wheel(&[plain().with_descriptor()]).build();
     let data = broken.windows(13).position(|window| window == b"demo_pkg/x.py").unwrap() + 13;
     broken[data] = 0xff;
-    corpus.push(("broken compression", broken, |e| *e == E::Deflate));
-    corpus.push(("nothing", Vec::new(), |e| *e == E::NotAnArchive { expected: "zip" }));
-    corpus.push(("no archive", b"<html>".to_vec(), |e| *e == E::NotAnArchive { expected: "zip" }));
+    corpus.push(("broken compression", broken, |e| *e == E::Archive(A::Deflate)));
+    corpus.push(("nothing", Vec::new(), |e| *e == E::Archive(A::NotAnArchive { expected: "zip" })));
+    corpus
+        .push(("no archive", b"<html>".to_vec(), |e| *e == E::Archive(A::NotAnArchive { expected: "zip" })));
     corpus.push(("an empty archive", Zip::default().build(), |e| matches!(e, E::Missing { .. })));
     corpus
 }
@@ -420,13 +428,13 @@ fn too_many_entries_are_refused_before_their_directory_comes() {
         bytes.extend_from_slice(b"PK\x03\x04\x14\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x06\0\0\0");
         bytes.extend_from_slice(format!("{index:06}").as_bytes());
     }
-    assert_eq!(read(WHEEL, &bytes), Err(E::TooManyEntries));
+    assert_eq!(read(WHEEL, &bytes), Err(E::Archive(A::TooManyEntries)));
 }
 
 #[test]
 fn a_directory_without_end_is_refused() {
     let bytes = [&b"PK\x01\x02"[..], &vec![0; 17 << 20]].concat();
-    assert_eq!(read(WHEEL, &bytes), Err(E::DirectoryTooLarge));
+    assert_eq!(read(WHEEL, &bytes), Err(E::Archive(A::DirectoryTooLarge)));
 }
 
 #[test]

@@ -1,57 +1,34 @@
-//! Reading an archive while it passes, in bounded memory and one pass.
+//! Reading the archive of a distribution while it passes, in bounded memory and one pass.
 //!
-//! The bytes of an upload go past [`ArchiveReader`] on their way to the object store: no second read, no
-//! temporary file. It keeps the metadata file, and refuses an archive that two readers could read
-//! differently, that would write outside its folder, or that unpacks to far more than it is.
+//! The bytes of an upload go past [`ArchiveReader`] on their way to the object store. It keeps the metadata file, and refuses
+//! what [`granary_archive`] refuses of any archive, and what a distribution must not be:
 //!
-//! | archive | what is checked |
+//! | archive | what is checked besides |
 //! |---|---|
-//! | wheel, zip | every local header in sequence, then the central directory from its end; both must tell the same entries, with no byte between or behind them; in a wheel also `RECORD` against the entries |
-//! | tar.gz | one gzip member with right checksum and length; every tar header with its checksum; one top folder |
-//!
-//! In a zip archive only entries that are kept, or whose length no header tells, are inflated: a checksum
-//! of another entry is compared between the two directories but not with the bytes.
+//! | wheel | one `.dist-info` folder, that of its file name; `RECORD` against the entries |
+//! | zip, tar.gz | one top folder, that of its file name, in which all links stay |
 //!
 //! # Memory
-//! Kept are the names of the entries (at most 16 MiB, and 16 bytes for each of at most 100,000) and the metadata file
-//! (10 MiB); of a zip archive also 32 bytes an entry, the central directory (16 MiB), `RECORD` (16 MiB) and
-//! `WHEEL` (1 MiB). That is 64 MiB for a hostile archive, at most twice as much allocated while buffers grow, and less
-//! than a mebibyte for nearly every real one. It grows only with bytes that were received or inflated, and is freed with the reader.
+//! Kept is, beside what every archive takes, the metadata file (10 MiB); of a wheel also `RECORD` (16 MiB) and `WHEEL` (1 MiB).
+//! That is 64 MiB for a hostile archive, at most twice as much allocated while buffers grow, and less than a mebibyte for
+//! nearly every real one.
 
-mod central;
 mod error;
-mod gzip;
-mod inflate;
-mod paths;
+mod files;
 mod record;
-mod tar;
-mod targz;
-mod zip;
 
-pub use error::{ArchiveError, PathProblem};
+pub use error::ArchiveError;
 
-use super::filename::{DistributionFile, Kind};
-use targz::TarGzReader;
-use zip::ZipReader;
+use granary_archive::{Archive, Gunzip, Links, TarReader, ZipReader};
 
-/// The most entries of an archive.
-pub const MAX_ENTRIES: usize = 100_000;
-/// The most bytes of all names together.
-pub const MAX_NAME_BYTES: usize = 16 << 20;
-/// The longest name of an entry, in bytes.
-pub const MAX_NAME_LENGTH: usize = 4096;
-/// The largest central directory of a zip archive, with its end record.
-pub const MAX_DIRECTORY: usize = 16 << 20;
+use super::filename::{DistributionFile, Kind, PackageType};
+use files::Files;
+use record::check_record;
+
 /// The largest `RECORD` of a wheel.
 pub const MAX_RECORD: u64 = 16 << 20;
 /// The largest `WHEEL` file.
 pub const MAX_WHEEL: u64 = 1 << 20;
-/// The most that an archive may unpack to.
-pub const MAX_UNPACKED: u64 = 16 << 30;
-/// The most that an archive may unpack to for each of its bytes, once it unpacks to [`RATIO_FREE`].
-pub const MAX_RATIO: u64 = 200;
-/// What an archive may unpack to however small it is.
-pub const RATIO_FREE: u64 = 64 << 20;
 
 /// What the archive held.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,16 +52,19 @@ pub struct ArchiveReader {
 
 #[derive(Debug)]
 enum Format {
-    Zip(Box<ZipReader>),
-    TarGz(Box<TarGzReader>),
+    Zip(Box<ZipReader<Files>>),
+    TarGz(Box<(Gunzip, TarReader<Files>)>),
 }
 
 impl ArchiveReader {
     /// A reader for the archive that is this file.
     pub fn new(file: &DistributionFile) -> Self {
+        let files = Files::of(file);
         let format = match file.kind() {
-            Kind::Wheel { .. } | Kind::SdistZip => Format::Zip(Box::new(ZipReader::new(file))),
-            Kind::SdistTarGz => Format::TarGz(Box::new(TarGzReader::new(file))),
+            Kind::Wheel { .. } | Kind::SdistZip => Format::Zip(Box::new(ZipReader::new(files))),
+            Kind::SdistTarGz => {
+                Format::TarGz(Box::new((Gunzip::new(), TarReader::new(files, Links::WithinTopFolder))))
+            }
         };
         Self { format, failed: None }
     }
@@ -96,7 +76,10 @@ impl ArchiveReader {
         }
         let result = match &mut self.format {
             Format::Zip(reader) => reader.write(bytes),
-            Format::TarGz(reader) => reader.write(bytes),
+            Format::TarGz(readers) => {
+                let (gunzip, tar) = &mut **readers;
+                gunzip.push(bytes, |piece| tar.write(piece))
+            }
         };
         result.inspect_err(|error| self.failed = Some(error.clone()))
     }
@@ -106,17 +89,32 @@ impl ArchiveReader {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        match self.format {
-            Format::Zip(reader) => reader.finish(),
-            Format::TarGz(reader) => reader.finish(),
-        }
+        let (files, archive) = match self.format {
+            Format::Zip(reader) => reader.finish()?,
+            Format::TarGz(readers) => {
+                let (gunzip, tar) = *readers;
+                gunzip.finish()?;
+                tar.finish()?
+            }
+        };
+        contents(files, &archive)
     }
 }
 
-/// Refuses an archive that unpacks to too much, in all or for what it is.
-fn check_unpacked(unpacked: u64, packed: u64) -> Result<(), ArchiveError> {
-    if unpacked > MAX_UNPACKED || (unpacked > RATIO_FREE && unpacked / MAX_RATIO > packed) {
-        return Err(ArchiveError::UnpacksTooLarge);
+fn contents(files: Files, archive: &Archive) -> Result<ArchiveContents, ArchiveError> {
+    if files.package_type() == PackageType::BdistWheel {
+        let folder = files.folder.as_deref().ok_or(ArchiveError::Missing { name: ".dist-info folder" })?;
+        let record = files.record.as_deref().ok_or(ArchiveError::Missing { name: "RECORD" })?;
+        if files.metadata.is_none() || files.wheel.is_none() {
+            let name = if files.metadata.is_none() { "METADATA" } else { "WHEEL" };
+            return Err(ArchiveError::Missing { name });
+        }
+        check_record(record, folder, &archive.names)?;
     }
-    Ok(())
+    Ok(ArchiveContents {
+        metadata: files.metadata,
+        wheel: files.wheel,
+        entries: archive.names.len(),
+        unpacked_size: archive.unpacked_size,
+    })
 }

@@ -1,7 +1,8 @@
 //! `RECORD`: the list of a wheel's files.
 
+use granary_archive::{EntryKind, Names};
+
 use super::error::ArchiveError;
-use super::paths::{EntryKind, Names};
 
 /// Compares `RECORD` with the files of the wheel: each is in both. The signatures of `RECORD` may be left
 /// out of it, and so may `RECORD`.

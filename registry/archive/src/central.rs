@@ -3,9 +3,9 @@
 //! Installers read an archive from its end, streaming ones from its beginning. What both see must be the same
 //! archive (CVE-2025-54368 and its kin): the same entries, end to end, with no byte that only one of them reads.
 
-use super::error::ArchiveError;
-use super::paths::Names;
-use super::zip::{DESCRIPTOR, EntryFacts, UTF8, ZIP64, check_name, find_extra, u16_at, u32_at, u64_at};
+use crate::error::ArchiveError;
+use crate::paths::Names;
+use crate::zip::{DESCRIPTOR, EntryFacts, UTF8, ZIP64, check_name, find_extra, u16_at, u32_at, u64_at};
 
 const ENTRY_SIGNATURE: [u8; 4] = *b"PK\x01\x02";
 const END_SIGNATURE: [u8; 4] = *b"PK\x05\x06";
@@ -13,7 +13,7 @@ const END64_SIGNATURE: [u8; 4] = *b"PK\x06\x06";
 const LOCATOR_SIGNATURE: [u8; 4] = *b"PK\x06\x07";
 
 /// What ends the sequence of local entries.
-pub(super) const DIRECTORY_SIGNATURES: [[u8; 4]; 3] = [ENTRY_SIGNATURE, END64_SIGNATURE, END_SIGNATURE];
+pub(crate) const DIRECTORY_SIGNATURES: [[u8; 4]; 3] = [ENTRY_SIGNATURE, END64_SIGNATURE, END_SIGNATURE];
 
 const ENTRY: usize = 46;
 const END: usize = 22;
@@ -31,7 +31,7 @@ struct Directory {
 
 /// Reads everything from the first byte of the central directory, which is at `start` of the archive, and
 /// compares it with what the sequential reader saw.
-pub(super) fn compare(
+pub(crate) fn compare(
     tail: &[u8],
     start: u64,
     entries: &[EntryFacts],
@@ -205,9 +205,9 @@ fn compare_entry(
     record: &Record<'_>,
     found: &EntryFacts,
     entry: &EntryFacts,
-    (name, kind): (&str, super::paths::EntryKind),
+    (name, kind): (&str, crate::paths::EntryKind),
 ) -> Result<(), ArchiveError> {
-    const SAME_FLAGS: u16 = super::zip::ENCRYPTED | DESCRIPTOR | UTF8;
+    const SAME_FLAGS: u16 = crate::zip::ENCRYPTED | DESCRIPTOR | UTF8;
 
     let (found_name, found_kind) =
         check_name(record.name, found.flags, record.extra).map_err(|_| named(record, "the name"))?;

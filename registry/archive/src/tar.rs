@@ -1,13 +1,13 @@
 //! Tar headers: POSIX ustar and pax (IEEE 1003.1), the GNU format, and the one before both.
 
-use super::error::ArchiveError;
+use crate::error::ArchiveError;
 
 /// The unit of a tar archive.
-pub(super) const BLOCK: usize = 512;
+pub(crate) const BLOCK: usize = 512;
 
 /// What a header introduces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Type {
+pub(crate) enum Type {
     File,
     Folder,
     SymbolicLink,
@@ -26,15 +26,15 @@ pub(super) enum Type {
 
 /// One header block.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) name: Vec<u8>,
-    pub(super) link: Vec<u8>,
-    pub(super) size: u64,
-    pub(super) kind: Type,
+pub(crate) struct Header {
+    pub(crate) name: Vec<u8>,
+    pub(crate) link: Vec<u8>,
+    pub(crate) size: u64,
+    pub(crate) kind: Type,
 }
 
 /// Reads a header block; `None` for a block of zeros, which ends the archive.
-pub(super) fn parse_header(block: &[u8; BLOCK]) -> Result<Option<Header>, ArchiveError> {
+pub(crate) fn parse_header(block: &[u8; BLOCK]) -> Result<Option<Header>, ArchiveError> {
     if block.iter().all(|&byte| byte == 0) {
         return Ok(None);
     }
@@ -115,14 +115,14 @@ fn until_nul(field: &[u8]) -> &[u8] {
 
 /// What a pax header says about the next entry, as far as it matters here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct PaxRecords {
-    pub(super) path: Option<Vec<u8>>,
-    pub(super) link: Option<Vec<u8>>,
-    pub(super) size: Option<u64>,
+pub(crate) struct PaxRecords {
+    pub(crate) path: Option<Vec<u8>>,
+    pub(crate) link: Option<Vec<u8>>,
+    pub(crate) size: Option<u64>,
 }
 
 /// Reads the records `LENGTH KEY=VALUE\n` of a pax header.
-pub(super) fn parse_pax(mut bytes: &[u8]) -> Result<PaxRecords, ArchiveError> {
+pub(crate) fn parse_pax(mut bytes: &[u8]) -> Result<PaxRecords, ArchiveError> {
     let malformed = ArchiveError::Malformed("a record of an extended header");
     let mut records = PaxRecords::default();
     while !bytes.is_empty() {

@@ -1,60 +1,44 @@
-//! The reader of source distributions that are gzipped tar archives.
+//! The reader of tar archives.
 
-use super::error::{ArchiveError, PathProblem};
-use super::gzip::Gunzip;
-use super::paths::{EntryKind, Names, check_path};
-use super::tar::{BLOCK, Header, PaxRecords, Type, parse_header, parse_pax};
-use super::zip::check_top_folder;
-use super::{ArchiveContents, MAX_NAME_LENGTH};
-use crate::format::filename::DistributionFile;
-use crate::format::metadata::CoreMetadata;
+use crate::paths::check_path;
+use crate::tar::{BLOCK, Header, PaxRecords, Type, parse_header, parse_pax};
+use crate::{
+    Archive, ArchiveError, Entries, Entry, EntryKind, Interest, MAX_NAME_LENGTH, Names, PathProblem,
+};
 
 /// The largest extended header.
 const MAX_EXTENDED: u64 = 1 << 20;
 /// The largest size that a plain header can tell: eleven octal digits.
 const MAX_OCTAL_SIZE: u64 = (1 << 33) - 1;
 
-/// The reader. See [`super::ArchiveReader`].
-#[derive(Debug)]
-pub(super) struct TarGzReader {
-    gunzip: Gunzip,
-    tar: TarReader,
+/// How far a link may lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Links {
+    /// Anywhere within the archive.
+    WithinArchive,
+    /// Within the top folder that it stands in.
+    WithinTopFolder,
 }
 
-impl TarGzReader {
-    pub(super) fn new(file: &DistributionFile) -> Self {
-        let tar = TarReader {
-            file: file.clone(),
-            state: State::Header(Vec::with_capacity(BLOCK)),
-            extended: Extended::default(),
-            names: Names::default(),
-            folder: None,
-            metadata: None,
-            unpacked: 0,
-        };
-        Self { gunzip: Gunzip::new(), tar }
-    }
-
-    pub(super) fn write(&mut self, input: &[u8]) -> Result<(), ArchiveError> {
-        let Self { gunzip, tar } = self;
-        gunzip.push(input, |piece| tar.write(piece))
-    }
-
-    pub(super) fn finish(self) -> Result<ArchiveContents, ArchiveError> {
-        self.gunzip.finish()?;
-        self.tar.finish()
+impl Links {
+    /// How many folders at the beginning of a link's path it does not leave.
+    const fn fixed_folders(self) -> usize {
+        match self {
+            Self::WithinArchive => 0,
+            Self::WithinTopFolder => 1,
+        }
     }
 }
 
+/// The reader.
 #[derive(Debug)]
-struct TarReader {
-    file: DistributionFile,
+pub struct TarReader<V> {
+    visitor: V,
+    links: Links,
     state: State,
     /// What extended headers said about the entry to come.
     extended: Extended,
     names: Names,
-    folder: Option<String>,
-    metadata: Option<Vec<u8>>,
     unpacked: u64,
 }
 
@@ -65,21 +49,44 @@ struct Extended {
     long_link: Option<Vec<u8>>,
 }
 
-/// Data that is kept, and what it belongs to.
-type Kept = (Type, Vec<u8>);
+/// What is done with data.
+#[derive(Debug)]
+enum Use {
+    Skip,
+    /// It is handed on.
+    HandOn,
+    /// It is an extended header.
+    Keep(Type, Vec<u8>),
+}
 
 #[derive(Debug)]
 enum State {
     /// Collecting a header block.
     Header(Vec<u8>),
     /// Inside data, then the padding up to the next block.
-    Data { remaining: u64, padding: u64, keep: Option<Kept> },
+    Data { remaining: u64, padding: u64, used_for: Use },
     /// Behind the first block of zeros.
     End,
 }
 
-impl TarReader {
-    fn write(&mut self, mut input: &[u8]) -> Result<(), ArchiveError> {
+impl<V: Entries> TarReader<V> {
+    /// Before the first byte. `visitor` is told of the entries.
+    pub fn new(visitor: V, links: Links) -> Self {
+        Self {
+            visitor,
+            links,
+            state: State::Header(Vec::with_capacity(BLOCK)),
+            extended: Extended::default(),
+            names: Names::default(),
+            unpacked: 0,
+        }
+    }
+
+    /// Takes the next bytes, in pieces of any size.
+    ///
+    /// # Errors
+    /// What is wrong with the archive, or what the visitor says. Nothing may be written afterwards.
+    pub fn write(&mut self, mut input: &[u8]) -> Result<(), V::Error> {
         while !input.is_empty() {
             let used = match &mut self.state {
                 State::Header(bytes) => {
@@ -94,11 +101,13 @@ impl TarReader {
                     }
                     used
                 }
-                State::Data { remaining, padding, keep } => {
+                State::Data { remaining, padding, used_for } => {
                     if *remaining > 0 {
                         let used = take(remaining, input);
-                        if let Some((_, bytes)) = keep {
-                            bytes.extend_from_slice(&input[..used]);
+                        match used_for {
+                            Use::Skip => {}
+                            Use::HandOn => self.visitor.data(&input[..used])?,
+                            Use::Keep(_, bytes) => bytes.extend_from_slice(&input[..used]),
                         }
                         used
                     } else {
@@ -106,7 +115,9 @@ impl TarReader {
                     }
                 }
                 // Some readers stop at the first block of zeros and some at the second: nothing may follow.
-                State::End if input.iter().any(|&byte| byte != 0) => return Err(ArchiveError::TrailingData),
+                State::End if input.iter().any(|&byte| byte != 0) => {
+                    return Err(ArchiveError::TrailingData.into());
+                }
                 State::End => return Ok(()),
             };
             input = &input[used..];
@@ -115,38 +126,37 @@ impl TarReader {
         Ok(())
     }
 
-    fn finish(self) -> Result<ArchiveContents, ArchiveError> {
+    /// Makes the checks that need the whole archive.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn finish(self) -> Result<(V, Archive), V::Error> {
         if !matches!(self.state, State::End) {
-            return Err(ArchiveError::Truncated);
+            return Err(ArchiveError::Truncated.into());
         }
         self.names.check(true)?;
-        Ok(ArchiveContents {
-            metadata: self.metadata,
-            wheel: None,
-            entries: self.names.len(),
-            unpacked_size: self.unpacked,
-        })
+        Ok((self.visitor, Archive { names: self.names, unpacked_size: self.unpacked }))
     }
 
     /// Takes a header and goes on to the data behind it.
-    fn begin(&mut self, header: Header) -> Result<(), ArchiveError> {
-        let (size, keep) = match header.kind {
+    fn begin(&mut self, header: Header) -> Result<(), V::Error> {
+        let (size, used_for) = match header.kind {
             Type::Pax | Type::PaxGlobal | Type::GnuLongName | Type::GnuLongLink => {
                 if header.size > MAX_EXTENDED {
                     let name = String::from("an extended header");
-                    return Err(ArchiveError::MemberTooLarge { name, limit: MAX_EXTENDED });
+                    return Err(ArchiveError::MemberTooLarge { name, limit: MAX_EXTENDED }.into());
                 }
-                (header.size, Some((header.kind, Vec::new())))
+                (header.size, Use::Keep(header.kind, Vec::new()))
             }
             _ => self.entry(header)?,
         };
         let padding = size.next_multiple_of(BLOCK as u64) - size;
-        self.state = State::Data { remaining: size, padding, keep };
+        self.state = State::Data { remaining: size, padding, used_for };
         self.end_data_if_complete()
     }
 
-    /// Checks an entry; returns how much data follows and whether it is kept.
-    fn entry(&mut self, header: Header) -> Result<(u64, Option<Kept>), ArchiveError> {
+    /// Checks an entry; returns how much data follows and what it is for.
+    fn entry(&mut self, header: Header) -> Result<(u64, Use), V::Error> {
         let extended = std::mem::take(&mut self.extended);
         let pax = extended.pax.unwrap_or_default();
         // The two kinds of extended header have no order of precedence that all readers share.
@@ -158,76 +168,74 @@ impl TarReader {
                 return Err(ArchiveError::ReadersDisagree {
                     name: String::from_utf8_lossy(&name).into_owned(),
                     what: "the length",
-                });
+                }
+                .into());
             }
             Some(size) => size,
             None => header.size,
         };
         let has_data = header.kind == Type::File;
         if !has_data && size != 0 {
-            return Err(ArchiveError::Malformed("a tar entry that is no file and has data"));
+            return Err(ArchiveError::Malformed("a tar entry that is no file and has data").into());
         }
 
         let path = name.strip_prefix(b"./").unwrap_or(&name);
         let path = path.strip_suffix(b"/").filter(|_| header.kind == Type::Folder).unwrap_or(path);
         if header.kind == Type::Folder && (path.is_empty() || path == b".") {
-            return Ok((0, None));
+            return Ok((0, Use::Skip));
         }
         let path = check_path(path)?;
         let kind = match header.kind {
             Type::File => EntryKind::File,
             Type::Folder => EntryKind::Folder,
             Type::SymbolicLink | Type::HardLink => EntryKind::Link,
-            _ => return Err(ArchiveError::SpecialFile { name: path.to_owned() }),
+            _ => return Err(ArchiveError::SpecialFile { name: path.to_owned() }.into()),
         };
-        let (top, below) = path.split_once('/').map_or((path, None), |(top, below)| (top, Some(below)));
-        check_top_folder(&mut self.folder, &self.file, top, path)?;
+        let interest = self.visitor.begin(&Entry { path, kind, stored: true })?;
         if kind == EntryKind::Link {
-            check_link(path, &target, header.kind)?;
+            check_link(path, &target, header.kind, self.links)?;
         }
         self.names.push(path, kind)?;
         self.unpacked += size;
 
-        if below != Some("PKG-INFO") {
-            return Ok((size, None));
-        }
-        let limit = CoreMetadata::MAX_SIZE as u64;
+        let Interest::Read { limit } = interest else { return Ok((size, Use::Skip)) };
         match kind {
-            EntryKind::Link => Err(ArchiveError::SymbolicLink { name: path.to_owned() }),
+            EntryKind::Link => Err(ArchiveError::SymbolicLink { name: path.to_owned() }.into()),
             EntryKind::File if size > limit => {
-                Err(ArchiveError::MemberTooLarge { name: path.to_owned(), limit })
+                Err(ArchiveError::MemberTooLarge { name: path.to_owned(), limit }.into())
             }
-            EntryKind::File => Ok((size, Some((Type::File, Vec::new())))),
-            EntryKind::Folder => Ok((0, None)),
+            EntryKind::File => Ok((size, Use::HandOn)),
+            EntryKind::Folder => Ok((0, Use::Skip)),
         }
     }
 
     /// Goes on to the next header when data and padding have passed, and uses what was kept.
-    fn end_data_if_complete(&mut self) -> Result<(), ArchiveError> {
-        let State::Data { remaining: 0, padding: 0, keep } = &mut self.state else { return Ok(()) };
-        let keep = keep.take();
+    fn end_data_if_complete(&mut self) -> Result<(), V::Error> {
+        let State::Data { remaining: 0, padding: 0, used_for } = &mut self.state else { return Ok(()) };
+        let used_for = std::mem::replace(used_for, Use::Skip);
         self.state = State::Header(Vec::with_capacity(BLOCK));
-        let Some((kind, bytes)) = keep else { return Ok(()) };
+        let (kind, bytes) = match used_for {
+            Use::Skip => return Ok(()),
+            Use::HandOn => return self.visitor.end(),
+            Use::Keep(kind, bytes) => (kind, bytes),
+        };
         let is_repeated = match kind {
             Type::Pax => self.extended.pax.replace(parse_pax(&bytes)?).is_some(),
             Type::PaxGlobal => {
                 if parse_pax(&bytes)? != PaxRecords::default() {
                     return Err(ArchiveError::ExtendedHeader {
                         key: String::from("path, linkpath or size for all"),
-                    });
+                    }
+                    .into());
                 }
                 false
             }
             Type::GnuLongName => self.extended.long_name.replace(until_nul(bytes)).is_some(),
             Type::GnuLongLink => self.extended.long_link.replace(until_nul(bytes)).is_some(),
-            // A second file of this name is refused at the end.
-            _ => {
-                self.metadata = Some(bytes);
-                false
-            }
+            _ => false,
         };
         if is_repeated {
-            return Err(ArchiveError::Malformed("two extended headers for one entry"));
+            return Err(ArchiveError::Malformed("two extended headers for one entry").into());
         }
         Ok(())
     }
@@ -254,12 +262,12 @@ fn either(pax: Option<Vec<u8>>, gnu: Option<Vec<u8>>, key: &str) -> Result<Optio
     }
 }
 
-/// Checks that a link stays inside the top folder.
+/// Checks that a link stays inside.
 ///
 /// The target of a symbolic link is relative to the link's folder and may climb only at its beginning. Since
 /// nothing may be placed below a link, that folder is a real one, so the climb ends where the text says; from
 /// there on each further link has been checked in the same way. The target of a hard link is a path like any other.
-fn check_link(path: &str, target: &[u8], kind: Type) -> Result<(), ArchiveError> {
+fn check_link(path: &str, target: &[u8], kind: Type, links: Links) -> Result<(), ArchiveError> {
     let escapes = || ArchiveError::LinkEscapes {
         name: path.to_owned(),
         target: String::from_utf8_lossy(target).into_owned(),
@@ -267,14 +275,19 @@ fn check_link(path: &str, target: &[u8], kind: Type) -> Result<(), ArchiveError>
     let top = path.split('/').next();
     if kind == Type::HardLink {
         let target = check_path(target.strip_prefix(b"./").unwrap_or(target))?;
-        return if target.split('/').next() == top && target.contains('/') { Ok(()) } else { Err(escapes()) };
+        let is_inside = match links {
+            Links::WithinArchive => true,
+            Links::WithinTopFolder => target.split('/').next() == top && target.contains('/'),
+        };
+        return if is_inside { Ok(()) } else { Err(escapes()) };
     }
     if target.len() > MAX_NAME_LENGTH {
         return Err(ArchiveError::Path { name: path.to_owned(), problem: PathProblem::Length });
     }
     let mut rest = target;
-    // How many folders there are above the link, below the top one.
-    let mut depth = path.split('/').count().saturating_sub(2);
+    // How many folders there are above the link that it may climb out of.
+    let folders = path.split('/').count() - 1;
+    let mut depth = folders.saturating_sub(links.fixed_folders());
     loop {
         if let Some(after) = rest.strip_prefix(b"./") {
             rest = after;
@@ -286,7 +299,7 @@ fn check_link(path: &str, target: &[u8], kind: Type) -> Result<(), ArchiveError>
         }
     }
     // A link in place of the top folder itself has nowhere to point to.
-    if !path.contains('/') {
+    if folders < links.fixed_folders() {
         return Err(escapes());
     }
     let rest = rest.strip_suffix(b"/").unwrap_or(rest);

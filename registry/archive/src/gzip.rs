@@ -1,15 +1,15 @@
 //! Gzip (RFC 1952), pushed: one member and nothing behind it.
 
-use super::check_unpacked;
-use super::error::ArchiveError;
-use super::inflate::Inflater;
+use crate::check_unpacked;
+use crate::error::ArchiveError;
+use crate::inflate::Inflater;
 
 /// The longest header; real ones hold a file name at most.
 const MAX_HEADER: usize = 4096;
 
 /// Unpacks one gzip member as it comes.
 #[derive(Debug)]
-pub(super) struct Gunzip {
+pub struct Gunzip {
     state: State,
     is_empty: bool,
     unpacked: u64,
@@ -24,17 +24,27 @@ enum State {
     Done,
 }
 
+impl Default for Gunzip {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Gunzip {
-    pub(super) fn new() -> Self {
+    /// Before the first byte.
+    pub fn new() -> Self {
         Self { state: State::Header(Vec::new()), is_empty: true, unpacked: 0, crc: crc32fast::Hasher::new() }
     }
 
     /// Takes the next bytes, giving each piece of output to `sink`.
-    pub(super) fn push(
+    ///
+    /// # Errors
+    /// What is wrong with the member, or that it unpacks to too much; and those of `sink`.
+    pub fn push<E: From<ArchiveError>>(
         &mut self,
         mut input: &[u8],
-        mut sink: impl FnMut(&[u8]) -> Result<(), ArchiveError>,
-    ) -> Result<(), ArchiveError> {
+        mut sink: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         self.is_empty &= input.is_empty();
         while !input.is_empty() {
             match &mut self.state {
@@ -43,7 +53,7 @@ impl Gunzip {
                     bytes.extend_from_slice(&input[..input.len().min(MAX_HEADER)]);
                     let Some(length) = header_length(bytes)? else {
                         if bytes.len() >= MAX_HEADER {
-                            return Err(ArchiveError::Malformed("the gzip header is too long"));
+                            return Err(ArchiveError::Malformed("the gzip header is too long").into());
                         }
                         return Ok(());
                     };
@@ -72,19 +82,22 @@ impl Gunzip {
                         // The length is told modulo 2^32.
                         expected.extend_from_slice(&self.unpacked.to_le_bytes()[..4]);
                         if *bytes != expected {
-                            return Err(ArchiveError::Checksum { name: String::from("the archive") });
+                            return Err(ArchiveError::Checksum { name: String::from("the archive") }.into());
                         }
                         self.state = State::Done;
                     }
                 }
-                State::Done => return Err(ArchiveError::TrailingData),
+                State::Done => return Err(ArchiveError::TrailingData.into()),
             }
         }
         Ok(())
     }
 
     /// Checks that the member is complete.
-    pub(super) fn finish(&self) -> Result<(), ArchiveError> {
+    ///
+    /// # Errors
+    /// Where it is not.
+    pub fn finish(&self) -> Result<(), ArchiveError> {
         match self.state {
             State::Done => Ok(()),
             State::Header(_) if self.is_empty => Err(ArchiveError::NotAnArchive { expected: "tar.gz" }),

@@ -2,43 +2,42 @@
 //!
 //! Formats are named by the sections of APPNOTE.TXT, the specification of zip.
 
-use super::central::{self, DIRECTORY_SIGNATURES};
-use super::error::ArchiveError;
-use super::inflate::Inflater;
-use super::paths::{EntryKind, Names, check_path};
-use super::record::check_record;
-use super::{ArchiveContents, MAX_DIRECTORY, MAX_RECORD, MAX_UNPACKED, MAX_WHEEL, check_unpacked};
-use crate::format::filename::{DistributionFile, PackageType};
-use crate::format::metadata::CoreMetadata;
+use crate::central::{self, DIRECTORY_SIGNATURES};
+use crate::inflate::Inflater;
+use crate::paths::check_path;
+use crate::{
+    Archive, ArchiveError, Entries, Entry, EntryKind, Interest, MAX_DIRECTORY, MAX_UNPACKED, Names,
+    check_unpacked,
+};
 
 /// Flags (4.4.4) that are looked at: encrypted, data descriptor, strong encryption, UTF-8, masked headers.
-pub(super) const ENCRYPTED: u16 = 1 | 1 << 6 | 1 << 13;
-pub(super) const DESCRIPTOR: u16 = 1 << 3;
-pub(super) const UTF8: u16 = 1 << 11;
+pub(crate) const ENCRYPTED: u16 = 1 | 1 << 6 | 1 << 13;
+pub(crate) const DESCRIPTOR: u16 = 1 << 3;
+pub(crate) const UTF8: u16 = 1 << 11;
 
 const LOCAL_SIGNATURE: [u8; 4] = *b"PK\x03\x04";
 const DESCRIPTOR_SIGNATURE: [u8; 4] = *b"PK\x07\x08";
 const LOCAL_HEADER: usize = 30;
 
-pub(super) const STORED: u16 = 0;
-pub(super) const DEFLATED: u16 = 8;
+pub(crate) const STORED: u16 = 0;
+pub(crate) const DEFLATED: u16 = 8;
 
 /// What one entry's header says, in either of the two places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct EntryFacts {
+pub(crate) struct EntryFacts {
     /// Where the local header begins.
-    pub(super) offset: u64,
-    pub(super) flags: u16,
-    pub(super) method: u16,
-    pub(super) crc: u32,
-    pub(super) packed: u64,
-    pub(super) unpacked: u64,
+    pub(crate) offset: u64,
+    pub(crate) flags: u16,
+    pub(crate) method: u16,
+    pub(crate) crc: u32,
+    pub(crate) packed: u64,
+    pub(crate) unpacked: u64,
 }
 
-/// The sequential reader. See [`super::ArchiveReader`].
+/// The sequential reader.
 #[derive(Debug)]
-pub(super) struct ZipReader {
-    file: DistributionFile,
+pub struct ZipReader<V> {
+    visitor: V,
     state: State,
     /// How many bytes have passed.
     offset: u64,
@@ -46,11 +45,6 @@ pub(super) struct ZipReader {
     unpacked: u64,
     names: Names,
     entries: Vec<EntryFacts>,
-    /// The folder that holds the metadata: a wheel's `.dist-info`, or the one top folder of a source.
-    folder: Option<String>,
-    metadata: Option<Vec<u8>>,
-    wheel: Option<Vec<u8>>,
-    record: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -84,44 +78,28 @@ struct Reading {
     ended: bool,
     crc: crc32fast::Hasher,
     unpacked: u64,
-    keep: Option<(Kept, Vec<u8>)>,
+    /// The most bytes, if they are handed on.
+    limit: Option<u64>,
 }
 
-/// The files whose bytes are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kept {
-    Metadata,
-    Wheel,
-    Record,
-}
-
-impl Kept {
-    const fn limit(self) -> u64 {
-        match self {
-            Self::Metadata => CoreMetadata::MAX_SIZE as u64,
-            Self::Wheel => MAX_WHEEL,
-            Self::Record => MAX_RECORD,
-        }
-    }
-}
-
-impl ZipReader {
-    pub(super) fn new(file: &DistributionFile) -> Self {
+impl<V: Entries> ZipReader<V> {
+    /// Before the first byte. `visitor` is told of the entries.
+    pub fn new(visitor: V) -> Self {
         Self {
-            file: file.clone(),
+            visitor,
             state: State::Header(Vec::new()),
             offset: 0,
             unpacked: 0,
             names: Names::default(),
             entries: Vec::new(),
-            folder: None,
-            metadata: None,
-            wheel: None,
-            record: None,
         }
     }
 
-    pub(super) fn write(&mut self, mut input: &[u8]) -> Result<(), ArchiveError> {
+    /// Takes the next bytes, in pieces of any size.
+    ///
+    /// # Errors
+    /// What is wrong with the archive, or what the visitor says. Nothing may be written afterwards.
+    pub fn write(&mut self, mut input: &[u8]) -> Result<(), V::Error> {
         while !input.is_empty() {
             let used = match &mut self.state {
                 State::Header(_) => self.header(input)?,
@@ -129,7 +107,7 @@ impl ZipReader {
                 State::Descriptor { .. } => self.descriptor(input)?,
                 State::Directory { bytes, .. } => {
                     if bytes.len() + input.len() > MAX_DIRECTORY {
-                        return Err(ArchiveError::DirectoryTooLarge);
+                        return Err(ArchiveError::DirectoryTooLarge.into());
                     }
                     bytes.extend_from_slice(input);
                     input.len()
@@ -141,36 +119,26 @@ impl ZipReader {
         Ok(())
     }
 
-    pub(super) fn finish(self) -> Result<ArchiveContents, ArchiveError> {
+    /// Makes the checks that need the whole archive.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn finish(self) -> Result<(V, Archive), V::Error> {
         let (start, directory) = match self.state {
             State::Directory { start, bytes } => (start, bytes),
             State::Header(bytes) if self.offset == bytes.len() as u64 => {
-                return Err(ArchiveError::NotAnArchive { expected: "zip" });
+                return Err(ArchiveError::NotAnArchive { expected: "zip" }.into());
             }
-            _ => return Err(ArchiveError::Truncated),
+            _ => return Err(ArchiveError::Truncated.into()),
         };
         check_unpacked(self.unpacked, self.offset)?;
         central::compare(&directory, start, &self.entries, &self.names)?;
         self.names.check(false)?;
-        if self.file.package_type() == PackageType::BdistWheel {
-            let folder = self.folder.ok_or(ArchiveError::Missing { name: ".dist-info folder" })?;
-            let record = self.record.ok_or(ArchiveError::Missing { name: "RECORD" })?;
-            if self.metadata.is_none() || self.wheel.is_none() {
-                let name = if self.metadata.is_none() { "METADATA" } else { "WHEEL" };
-                return Err(ArchiveError::Missing { name });
-            }
-            check_record(&record, &folder, &self.names)?;
-        }
-        Ok(ArchiveContents {
-            metadata: self.metadata,
-            wheel: self.wheel,
-            entries: self.names.len(),
-            unpacked_size: self.unpacked,
-        })
+        Ok((self.visitor, Archive { names: self.names, unpacked_size: self.unpacked }))
     }
 
     /// Collects a header; returns how many bytes of the input it used.
-    fn header(&mut self, input: &[u8]) -> Result<usize, ArchiveError> {
+    fn header(&mut self, input: &[u8]) -> Result<usize, V::Error> {
         let State::Header(bytes) = &mut self.state else { return Ok(0) };
         let wanted = match bytes.len() {
             0..4 => 4,
@@ -188,10 +156,11 @@ impl ZipReader {
             if DIRECTORY_SIGNATURES.iter().any(|signature| bytes.starts_with(signature)) {
                 self.state = State::Directory { start, bytes: std::mem::take(bytes) };
             } else if !bytes.starts_with(&LOCAL_SIGNATURE) {
-                return Err(match start {
+                let error = match start {
                     0 => ArchiveError::NotAnArchive { expected: "zip" },
                     _ => ArchiveError::Malformed("no header where an entry ends"),
-                });
+                };
+                return Err(error.into());
             }
         } else if !has_names {
             let header = std::mem::take(bytes);
@@ -202,7 +171,7 @@ impl ZipReader {
     }
 
     /// Reads a whole local header (4.3.7).
-    fn begin_entry(&mut self, header: &[u8], offset: u64) -> Result<(), ArchiveError> {
+    fn begin_entry(&mut self, header: &[u8], offset: u64) -> Result<(), V::Error> {
         let (fixed, rest) = header.split_at(LOCAL_HEADER);
         let (raw_name, extra) = rest.split_at(usize::from(u16_at(fixed, 26)).min(rest.len()));
         let flags = u16_at(fixed, 6);
@@ -215,37 +184,41 @@ impl ZipReader {
         let (packed, unpacked) = local_sizes(packed, unpacked, zip64, path)?;
         let has_descriptor = flags & DESCRIPTOR != 0;
         if has_descriptor && method == STORED {
-            return Err(ArchiveError::StoredWithoutLength { name: path.to_owned() });
+            return Err(ArchiveError::StoredWithoutLength { name: path.to_owned() }.into());
         }
         if !has_descriptor {
             if method == STORED && packed != unpacked {
-                return Err(ArchiveError::Checksum { name: path.to_owned() });
+                return Err(ArchiveError::Checksum { name: path.to_owned() }.into());
             }
             self.unpacked = self.unpacked.saturating_add(unpacked);
             if self.unpacked > MAX_UNPACKED {
-                return Err(ArchiveError::UnpacksTooLarge);
+                return Err(ArchiveError::UnpacksTooLarge.into());
             }
         }
         if kind == EntryKind::Folder && unpacked != 0 {
-            return Err(ArchiveError::Malformed("a folder with data"));
+            return Err(ArchiveError::Malformed("a folder with data").into());
         }
 
-        let keep = self.kept(path)?.filter(|_| kind == EntryKind::File);
-        if let Some(kept) = keep
-            && unpacked > kept.limit()
+        let interest = self.visitor.begin(&Entry { path, kind, stored: method == STORED })?;
+        let limit = match interest {
+            Interest::Read { limit } if kind == EntryKind::File => Some(limit),
+            _ => None,
+        };
+        if let Some(limit) = limit
+            && unpacked > limit
         {
-            return Err(ArchiveError::MemberTooLarge { name: path.to_owned(), limit: kept.limit() });
+            return Err(ArchiveError::MemberTooLarge { name: path.to_owned(), limit }.into());
         }
         self.names.push(path, kind)?;
         let crc = u32_at(fixed, 14);
         self.entries.push(EntryFacts { offset, flags, method, crc, packed, unpacked });
 
-        let reading = (keep.is_some() || has_descriptor).then(|| Reading {
+        let reading = (limit.is_some() || has_descriptor).then(|| Reading {
             inflater: (method == DEFLATED).then(Inflater::new),
             ended: false,
             crc: crc32fast::Hasher::new(),
             unpacked: 0,
-            keep: keep.map(|kept| (kept, Vec::new())),
+            limit,
         });
         let descriptor = has_descriptor.then_some(if zip64.is_some() { 24 } else { 16 });
         let remaining = (!has_descriptor).then_some(packed);
@@ -253,32 +226,8 @@ impl ZipReader {
         if remaining == Some(0) { self.end_data() } else { Ok(()) }
     }
 
-    /// Whether this file is one that is kept; refuses folders that do not belong to the distribution.
-    fn kept(&mut self, path: &str) -> Result<Option<Kept>, ArchiveError> {
-        let (top, below) = path.split_once('/').map_or((path, None), |(top, below)| (top, Some(below)));
-        if self.file.package_type() == PackageType::Sdist {
-            let top = check_top_folder(&mut self.folder, &self.file, top, path)?;
-            return Ok((top && below == Some("PKG-INFO")).then_some(Kept::Metadata));
-        }
-        if !top.to_ascii_lowercase().ends_with(".dist-info") {
-            return Ok(None);
-        }
-        let is_ours = top.strip_suffix(".dist-info").is_some_and(|stem| self.file.is_named_by(stem));
-        let is_the_one = self.folder.as_deref().is_none_or(|folder| folder == top);
-        if !is_ours || !is_the_one {
-            return Err(ArchiveError::DistInfo { name: top.to_owned() });
-        }
-        self.folder.get_or_insert_with(|| top.to_owned());
-        Ok(match below {
-            Some("METADATA") => Some(Kept::Metadata),
-            Some("WHEEL") => Some(Kept::Wheel),
-            Some("RECORD") => Some(Kept::Record),
-            _ => None,
-        })
-    }
-
     /// Takes or skips data of the last entry; returns how many bytes of the input it used.
-    fn data(&mut self, input: &[u8]) -> Result<usize, ArchiveError> {
+    fn data(&mut self, input: &[u8]) -> Result<usize, V::Error> {
         let State::Data(data) = &mut self.state else { return Ok(0) };
         let available = match data.remaining {
             Some(remaining) => {
@@ -292,12 +241,16 @@ impl ZipReader {
             // With a descriptor nothing was declared: what is inflated counts as it comes.
             let undeclared = data.remaining.is_none();
             let (unpacked_before, start) = (self.unpacked, self.offset - data.packed);
-            used = reading.push(&input[..available], |unpacked, packed| {
+            let (names, visitor) = (&self.names, &mut self.visitor);
+            used = reading.push(&input[..available], |piece, unpacked, packed, limit| {
                 if undeclared {
-                    check_unpacked(unpacked_before.saturating_add(unpacked), start + packed)
-                } else {
-                    Ok(())
+                    check_unpacked(unpacked_before.saturating_add(unpacked), start + packed)?;
                 }
+                let Some(limit) = limit else { return Ok(()) };
+                if unpacked > limit {
+                    return Err(ArchiveError::MemberTooLarge { name: names.last(), limit }.into());
+                }
+                visitor.data(piece)
             })?;
             ended = reading.ended;
         }
@@ -305,7 +258,7 @@ impl ZipReader {
         if let Some(remaining) = &mut data.remaining {
             *remaining -= used as u64;
             if used < available {
-                return Err(ArchiveError::Malformed("data behind the end of a compressed entry"));
+                return Err(ArchiveError::Malformed("data behind the end of a compressed entry").into());
             }
             ended = *remaining == 0;
         }
@@ -316,7 +269,7 @@ impl ZipReader {
     }
 
     /// The data of the last entry is complete: checks it and keeps it, if it was looked at.
-    fn end_data(&mut self) -> Result<(), ArchiveError> {
+    fn end_data(&mut self) -> Result<(), V::Error> {
         let State::Data(data) = std::mem::replace(&mut self.state, State::Header(Vec::new())) else {
             return Ok(());
         };
@@ -335,19 +288,13 @@ impl ZipReader {
         } else if (crc, reading.unpacked) != (entry.crc, entry.unpacked)
             || (reading.inflater.is_some() && !reading.ended)
         {
-            return Err(self.wrong_checksum());
+            return Err(self.wrong_checksum().into());
         }
-        match reading.keep {
-            Some((Kept::Metadata, bytes)) => self.metadata = Some(bytes),
-            Some((Kept::Wheel, bytes)) => self.wheel = Some(bytes),
-            Some((Kept::Record, bytes)) => self.record = Some(bytes),
-            None => {}
-        }
-        Ok(())
+        if reading.limit.is_some() { self.visitor.end() } else { Ok(()) }
     }
 
     /// Collects a data descriptor and compares it with what was inflated.
-    fn descriptor(&mut self, input: &[u8]) -> Result<usize, ArchiveError> {
+    fn descriptor(&mut self, input: &[u8]) -> Result<usize, V::Error> {
         let State::Descriptor { bytes, length, crc, packed, unpacked } = &mut self.state else {
             return Ok(0);
         };
@@ -357,7 +304,7 @@ impl ZipReader {
             return Ok(used);
         }
         if !bytes.starts_with(&DESCRIPTOR_SIGNATURE) {
-            return Err(ArchiveError::Malformed("no data descriptor where one was announced"));
+            return Err(ArchiveError::Malformed("no data descriptor where one was announced").into());
         }
         let sizes = match length {
             24 => (u64_at(bytes, 8), u64_at(bytes, 16)),
@@ -372,36 +319,27 @@ impl ZipReader {
             && (entry.packed == 0 || entry.packed == found.1)
             && (entry.unpacked == 0 || entry.unpacked == found.2);
         (entry.crc, entry.packed, entry.unpacked) = found;
-        if is_right && header_agrees { Ok(used) } else { Err(self.wrong_checksum()) }
+        if is_right && header_agrees { Ok(used) } else { Err(self.wrong_checksum().into()) }
     }
 
     fn wrong_checksum(&self) -> ArchiveError {
-        let last = self.names.len().checked_sub(1);
-        let name = last.map_or_else(String::new, |last| self.names.get(last).0.to_owned());
-        ArchiveError::Checksum { name }
+        ArchiveError::Checksum { name: self.names.last() }
     }
 }
 
 impl Reading {
-    /// Takes data; returns how many bytes of the input it used.
-    fn push(
+    /// Takes data; returns how many bytes of the input it used. `sink` gets each piece, how much there was of it unpacked and
+    /// packed, and the limit.
+    fn push<E: From<ArchiveError>>(
         &mut self,
         input: &[u8],
-        check: impl Fn(u64, u64) -> Result<(), ArchiveError>,
-    ) -> Result<usize, ArchiveError> {
-        let Self { inflater, ended, crc, unpacked, keep } = self;
+        mut sink: impl FnMut(&[u8], u64, u64, Option<u64>) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        let Self { inflater, ended, crc, unpacked, limit } = self;
         let mut take = |piece: &[u8], packed| {
             *unpacked += piece.len() as u64;
-            check(*unpacked, packed)?;
             crc.update(piece);
-            if let Some((kept, bytes)) = keep {
-                if *unpacked > kept.limit() {
-                    let name = format!("{kept:?}").to_uppercase();
-                    return Err(ArchiveError::MemberTooLarge { name, limit: kept.limit() });
-                }
-                bytes.extend_from_slice(piece);
-            }
-            Ok(())
+            sink(piece, *unpacked, packed, *limit)
         };
         let Some(inflater) = inflater else {
             take(input, 0)?;
@@ -416,33 +354,13 @@ impl Reading {
     }
 }
 
-/// Checks that a top folder is `NAME-VERSION` and the only one; says whether it is.
-pub(super) fn check_top_folder(
-    folder: &mut Option<String>,
-    file: &DistributionFile,
-    top: &str,
-    path: &str,
-) -> Result<bool, ArchiveError> {
-    match folder {
-        Some(folder) if folder == top => Ok(true),
-        None if file.is_named_by(top) => {
-            *folder = Some(top.to_owned());
-            Ok(true)
-        }
-        _ => {
-            let expected = folder.clone().unwrap_or_else(|| format!("{}-{}", file.name(), file.version()));
-            Err(ArchiveError::OutsideFolder { name: path.to_owned(), expected })
-        }
-    }
-}
-
 /// The extra field (4.5.3) with the 64-bit sizes.
-pub(super) const ZIP64: u16 = 0x0001;
+pub(crate) const ZIP64: u16 = 0x0001;
 /// The Info-ZIP extra field with another name, which only some readers prefer to the entry's own.
 const UNICODE_PATH: u16 = 0x7075;
 
 /// Finds an extra field (4.5). Refuses fields that are cut off, or there twice where that matters.
-pub(super) fn find_extra(mut extra: &[u8], wanted: u16) -> Result<Option<&[u8]>, ArchiveError> {
+pub(crate) fn find_extra(mut extra: &[u8], wanted: u16) -> Result<Option<&[u8]>, ArchiveError> {
     let mut found = None;
     while !extra.is_empty() {
         let malformed = ArchiveError::Malformed("an extra field is cut off");
@@ -457,7 +375,7 @@ pub(super) fn find_extra(mut extra: &[u8], wanted: u16) -> Result<Option<&[u8]>,
 }
 
 /// Reads an entry's name, which is a folder's if it ends with a slash.
-pub(super) fn check_name<'a>(
+pub(crate) fn check_name<'a>(
     raw: &'a [u8],
     flags: u16,
     extra: &[u8],
@@ -519,16 +437,16 @@ fn local_sizes(
 }
 
 /// Two bytes, little-endian; zero beyond the end, which callers have excluded.
-pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     bytes.get(at..).and_then(<[u8]>::first_chunk).copied().map_or(0, u16::from_le_bytes)
 }
 
 /// Four bytes, like [`u16_at`].
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..).and_then(<[u8]>::first_chunk).copied().map_or(0, u32::from_le_bytes)
 }
 
 /// Eight bytes, like [`u16_at`].
-pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..).and_then(<[u8]>::first_chunk).copied().map_or(0, u64::from_le_bytes)
 }

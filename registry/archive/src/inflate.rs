@@ -2,34 +2,34 @@
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::error::ArchiveError;
+use crate::error::ArchiveError;
 
 /// Inflates bytes as they come and hands the output on in pieces.
 #[derive(Debug)]
-pub(super) struct Inflater {
+pub(crate) struct Inflater {
     raw: Decompress,
     output: Box<[u8]>,
 }
 
 /// How far an [`Inflater`] came.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     /// How many bytes of the input were used: all of them unless the stream ended.
-    pub(super) used: usize,
+    pub(crate) used: usize,
     /// Whether the compressed stream has ended.
-    pub(super) ended: bool,
+    pub(crate) ended: bool,
 }
 
 impl Inflater {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { raw: Decompress::new(false), output: vec![0; 32 << 10].into_boxed_slice() }
     }
 
     /// Inflates `input`, giving each piece of output to `sink`, with the count of all input used so far.
-    pub(super) fn push(
+    pub(crate) fn push<E: From<ArchiveError>>(
         &mut self,
         input: &[u8],
-        mut sink: impl FnMut(&[u8], u64) -> Result<(), ArchiveError>,
-    ) -> Result<Progress, ArchiveError> {
+        mut sink: impl FnMut(&[u8], u64) -> Result<(), E>,
+    ) -> Result<Progress, E> {
         let mut used = 0;
         loop {
             let (consumed_before, produced_before) = (self.raw.total_in(), self.raw.total_out());
@@ -47,7 +47,7 @@ impl Inflater {
                 return Ok(Progress { used, ended: false });
             }
             if consumed == 0 && produced == 0 {
-                return Err(ArchiveError::Deflate);
+                return Err(ArchiveError::Deflate.into());
             }
         }
     }

@@ -2,11 +2,11 @@
 
 use std::cmp::Ordering;
 
-use super::error::{ArchiveError, PathProblem};
-use super::{MAX_ENTRIES, MAX_NAME_BYTES, MAX_NAME_LENGTH};
+use crate::error::{ArchiveError, PathProblem};
+use crate::{MAX_ENTRIES, MAX_NAME_BYTES, MAX_NAME_LENGTH};
 
 /// Reads a path of parts between slashes, relative and plain.
-pub(super) fn check_path(bytes: &[u8]) -> Result<&str, ArchiveError> {
+pub(crate) fn check_path(bytes: &[u8]) -> Result<&str, ArchiveError> {
     let error = |problem| ArchiveError::Path { name: String::from_utf8_lossy(bytes).into_owned(), problem };
     if bytes.len() > MAX_NAME_LENGTH {
         return Err(ArchiveError::Path {
@@ -38,15 +38,18 @@ pub(super) fn check_path(bytes: &[u8]) -> Result<&str, ArchiveError> {
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum EntryKind {
+pub enum EntryKind {
+    /// A folder.
     Folder,
+    /// A file.
     File,
+    /// A hard or symbolic link.
     Link,
 }
 
 /// The names of all entries, in one piece of memory.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub struct Names {
     text: String,
     /// Where in `text` each name ends, and what the entry is.
     ends: Vec<(usize, EntryKind)>,
@@ -54,7 +57,10 @@ pub(super) struct Names {
 
 impl Names {
     /// Adds a path that was checked (of a folder: without its trailing slash).
-    pub(super) fn push(&mut self, path: &str, kind: EntryKind) -> Result<(), ArchiveError> {
+    ///
+    /// # Errors
+    /// Where there are too many.
+    pub fn push(&mut self, path: &str, kind: EntryKind) -> Result<(), ArchiveError> {
         if self.ends.len() >= MAX_ENTRIES {
             return Err(ArchiveError::TooManyEntries);
         }
@@ -66,25 +72,37 @@ impl Names {
         Ok(())
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// How many there are, folders included.
+    pub fn len(&self) -> usize {
         self.ends.len()
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
     /// The name and kind of the entry with this index.
-    pub(super) fn get(&self, index: usize) -> (&str, EntryKind) {
+    pub(crate) fn get(&self, index: usize) -> (&str, EntryKind) {
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before].0);
         let (end, kind) = self.ends[index];
         (&self.text[start..end], kind)
     }
 
+    /// The name of the entry that came last; nothing where there is none.
+    pub(crate) fn last(&self) -> String {
+        let last = self.len().checked_sub(1);
+        last.map_or_else(String::new, |last| self.get(last).0.to_owned())
+    }
+
     /// The names of all entries, in their order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, EntryKind)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, EntryKind)> {
         (0..self.len()).map(|index| self.get(index))
     }
 
     /// Refuses names that exclude each other: one twice, or one below a file or a link. A folder may be
     /// there twice if `folders_may_repeat`, as tar archives have them.
-    pub(super) fn check(&self, folders_may_repeat: bool) -> Result<(), ArchiveError> {
+    pub(crate) fn check(&self, folders_may_repeat: bool) -> Result<(), ArchiveError> {
         // Sorted with '/' below all else, whatever is below an entry follows it at once.
         let mut sorted: Vec<(&str, EntryKind)> = self.iter().collect();
         sorted.sort_unstable_by(|one, other| compare_paths(one.0, other.0));

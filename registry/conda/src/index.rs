@@ -1,0 +1,126 @@
+//! `repodata.json` of a subdir, as a document that costs what changed.
+
+use std::sync::Arc;
+
+use granary_core::{ReadFilter, Readable, Sha256, readable};
+use granary_http::index::{IndexKey, RangeSource};
+use granary_http::{Call, Refusal};
+use granary_splice::Document;
+use granary_store::{Channel, DbError};
+
+use crate::format::{ArchiveKind, Subdir, repodata};
+use crate::state::{Conda, document_prefix, section_name};
+
+/// What of a channel somebody may read: nothing is left out where there is no filter.
+pub(crate) fn filter_of(call: &Call) -> Result<Option<ReadFilter>, Refusal> {
+    let channel = call.channel()?;
+    let read = readable(&channel.grants, &call.caller.principal, channel.format, &channel.name);
+    Ok(match read {
+        Readable::All => None,
+        Readable::Some(filter) => Some(filter),
+    })
+}
+
+impl Conda {
+    /// The repodata of a subdir, of the packages that the caller may read. `None` where there are none, but in `noarch`, which
+    /// every channel has.
+    pub(crate) async fn repodata(&self, call: &Call, subdir: &Subdir) -> Result<Option<Document>, Refusal> {
+        let channel = call.channel()?;
+        let filter = filter_of(call)?;
+        let class = filter.as_ref().map(|filter| Sha256::of(filter.fingerprint().as_bytes()).to_hex());
+        let prefix = document_prefix(subdir);
+        let key = IndexKey {
+            scope: channel.scope,
+            document: prefix.as_str().into(),
+            representation: class.unwrap_or_default().into(),
+        };
+        let source = Repodata { conda: self, channel, subdir, prefix, filter };
+        let document = self.index.ranged(key, &source).await?;
+        // Two heads and a tail are there in any case.
+        let is_empty = document.parts().len() <= 3;
+        Ok(Some(document).filter(|_| !is_empty || subdir.as_str() == Subdir::NOARCH))
+    }
+}
+
+/// The records of a subdir: those of `.tar.bz2` files, then those of `.conda` files, each by their names.
+struct Repodata<'a> {
+    conda: &'a Conda,
+    channel: &'a Arc<Channel>,
+    subdir: &'a Subdir,
+    prefix: String,
+    filter: Option<ReadFilter>,
+}
+
+impl Repodata<'_> {
+    /// The records of one section, all of a name together.
+    async fn of_section(
+        &self,
+        kind: ArchiveKind,
+        from: &str,
+        to: Option<&str>,
+    ) -> Result<Vec<(String, Vec<u8>)>, Refusal> {
+        let database = self.conda.store.database();
+        let files = format!("%{}", kind.extension());
+        let params = (self.channel.id(), self.subdir.as_str());
+        let rows =
+            database.query(&self.conda.sql.records, &[&params.0, &params.1, &files, &from, &to]).await?;
+        let mut records: Vec<(String, Vec<u8>)> = Vec::new();
+        let mut last = "";
+        for row in &rows {
+            let name: &str = row.try_get(0).map_err(DbError::from)?;
+            if self.filter.as_ref().is_some_and(|filter| !filter.admits(name)) {
+                continue;
+            }
+            let entry = repodata::entry(
+                row.try_get(1).map_err(DbError::from)?,
+                row.try_get(2).map_err(DbError::from)?,
+            );
+            match records.last_mut().filter(|_| last == name) {
+                Some((_, entries)) => entries.extend_from_slice(entry.as_bytes()),
+                None => records.push((section_name(kind, name), entry.into_bytes())),
+            }
+            last = name;
+        }
+        Ok(records)
+    }
+}
+
+impl RangeSource for Repodata<'_> {
+    type Error = Refusal;
+
+    fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    fn heads(&self) -> Vec<String> {
+        repodata::heads(self.subdir).to_vec()
+    }
+
+    fn section(&self, name: &str) -> usize {
+        let second = section_name(ArchiveKind::Conda, "");
+        usize::from(name >= second.as_str())
+    }
+
+    fn tail(&self) -> String {
+        repodata::TAIL.to_owned()
+    }
+
+    fn separator_length(&self) -> usize {
+        1
+    }
+
+    async fn records(&self, from: &str, to: Option<&str>) -> Result<Vec<(String, Vec<u8>)>, Refusal> {
+        let mut records = Vec::new();
+        for kind in [ArchiveKind::TarBz2, ArchiveKind::Conda] {
+            let (section, next) = (section_name(kind, ""), repodata::section(kind) + 1);
+            // A bound that lies in another section leaves nothing, or everything.
+            if to.is_some_and(|to| to <= section.as_str()) || from >= next.to_string().as_str() {
+                continue;
+            }
+            let first = from.strip_prefix(section.as_str()).unwrap_or_default();
+            let end = to.and_then(|to| to.strip_prefix(section.as_str()));
+            records.extend(self.of_section(kind, first, end).await?);
+        }
+        Ok(records)
+    }
+}

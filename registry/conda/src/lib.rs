@@ -1,0 +1,35 @@
+//! conda channels: uploads, packages, repodata whole and in shards.
+//!
+//! [`format`] is pure: names, packages, records, what an index says. [`Conda`] holds what the handlers share.
+
+pub mod format;
+mod index;
+mod publish;
+mod routes;
+mod shard_index;
+mod sql;
+mod state;
+mod token_path;
+
+use std::sync::Arc;
+
+use granary_core::Format;
+use granary_http::Protocol;
+use granary_store::{ChannelCount, Migrations};
+
+pub use state::Conda;
+pub use token_path::token_in_path;
+
+/// The migrations of packages and shards.
+pub const MIGRATIONS: Migrations =
+    Migrations { owner: "conda", files: &[("V1__packages", include_str!("../migrations/V1__packages.sql"))] };
+
+/// How the packages and files of a channel are counted.
+pub const COUNT: ChannelCount = ChannelCount { format: Format::Conda, query: sql::COUNT };
+
+impl Conda {
+    /// The routes, to be mounted under `/conda`.
+    pub fn protocol(self: &Arc<Self>) -> Protocol {
+        routes::routes(self)
+    }
+}

@@ -1,0 +1,106 @@
+//! `/get/CHANNEL/SUBDIR/FILE`: indexes, shards and packages.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use granary_core::{Action, Sha256};
+use granary_http::{Body, Call, EntityTag, FileResponse, Refusal};
+use granary_splice::Encoding;
+use http::{HeaderMap, HeaderValue, Response};
+use jiff::Timestamp;
+
+use crate::format::{PackageFile, Subdir};
+use crate::index::filter_of;
+use crate::state::Conda;
+
+const JSON: &str = "application/json";
+const ZSTD: &str = "application/zstd";
+/// What the names of shards and of their index end with.
+const SHARD: &str = ".msgpack.zst";
+
+/// `GET` and `HEAD` of anything in a subdir.
+pub(super) async fn file(state: Arc<Conda>, call: Call) -> Result<Response<Body>, Refusal> {
+    let param = |name: &str| call.arrival.params.get(name).unwrap_or_default();
+    let Ok(subdir) = param("subdir").parse::<Subdir>() else { return Err(absent()) };
+    match param("file") {
+        "repodata.json" => {
+            let document = state.repodata(&call, &subdir).await?.ok_or_else(absent)?;
+            call.index_response(document, JSON).await
+        }
+        "repodata.json.zst" => {
+            let document = state.repodata(&call, &subdir).await?.ok_or_else(absent)?;
+            call.compressed_index_response(document, Encoding::Zstd, ZSTD).await
+        }
+        "repodata_shards.msgpack.zst" => shard_index(&state, &call, &subdir).await,
+        file => {
+            if let Some(digest) = file.strip_suffix(SHARD) {
+                let digest = digest.parse().map_err(|_| absent())?;
+                return shard(&state, &call, &subdir, digest).await;
+            }
+            let file: PackageFile = file.parse().map_err(|_| absent())?;
+            package(&state, &call, &subdir, &file).await
+        }
+    }
+}
+
+fn absent() -> Refusal {
+    Refusal::not_found("there is no such file in this channel")
+}
+
+async fn package(
+    state: &Conda,
+    call: &Call,
+    subdir: &Subdir,
+    file: &PackageFile,
+) -> Result<Response<Body>, Refusal> {
+    call.check(Action::Read, Some(file.name().as_str()))?;
+    let stored = state.file(call.channel()?, subdir, file).await?.ok_or_else(absent)?;
+    call.download(&stored).await
+}
+
+async fn shard_index(state: &Conda, call: &Call, subdir: &Subdir) -> Result<Response<Body>, Refusal> {
+    let filter = filter_of(call)?;
+    let index = state.shard_index(call.channel()?, subdir, filter.as_ref()).await?;
+    if index.is_empty && subdir.as_str() != Subdir::NOARCH {
+        return Err(absent());
+    }
+    let cache_control = call.index_cache_control()?;
+    bytes_response(call, index.bytes, index.sha256, index.changed_at, cache_control).await
+}
+
+async fn shard(
+    state: &Conda,
+    call: &Call,
+    subdir: &Subdir,
+    sha256: Sha256,
+) -> Result<Response<Body>, Refusal> {
+    let shard = state.shard(call.channel()?, subdir, sha256).await?;
+    let (name, bytes) = shard.ok_or_else(|| call.unknown("there is no such file in this channel"))?;
+    call.check(Action::Read, Some(name.as_str()))?;
+    let cache_control = call.cache_control(name.as_str(), true)?;
+    bytes_response(call, bytes, sha256, Timestamp::UNIX_EPOCH, cache_control).await
+}
+
+async fn bytes_response(
+    call: &Call,
+    bytes: Bytes,
+    sha256: Sha256,
+    changed_at: Timestamp,
+    cache_control: HeaderValue,
+) -> Result<Response<Body>, Refusal> {
+    let file = FileResponse {
+        size: bytes.len() as u64,
+        etag: EntityTag::strong(&sha256.to_hex()).ok(),
+        last_modified: (changed_at > Timestamp::UNIX_EPOCH).then(|| changed_at.into()),
+        content_type: HeaderValue::from_static(ZSTD),
+        file_name: None,
+        cache_control,
+        headers: HeaderMap::new(),
+    };
+    let slice = move |range: std::ops::Range<u64>| {
+        let at = |position: u64| usize::try_from(position).unwrap_or(usize::MAX).min(bytes.len());
+        let part = bytes.slice(at(range.start)..at(range.end));
+        async move { Ok(Body::bytes(part)) }
+    };
+    file.respond::<_, _, Refusal>(&call.arrival.method, &call.arrival.headers, slice).await
+}

@@ -1,0 +1,41 @@
+//! The routes of conda channels, and the shape of their errors.
+
+mod get;
+mod upload;
+
+use std::sync::Arc;
+
+use granary_core::{Action, Format};
+use granary_http::{Access, Body, Freshness, Protocol, Refusal, respond};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Response};
+use serde_json::json;
+
+use crate::state::Conda;
+
+/// What conda shows to its users (RFC 9457).
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// Every route of the protocol.
+pub(crate) fn routes(state: &Arc<Conda>) -> Protocol {
+    let read = Access::Channel(Action::Read);
+    let publish = Access::Channel(Action::Publish);
+    let now = Freshness::Now;
+    Protocol::new(Format::Conda, shape)
+        .route(Method::GET, "/get/{channel}/{subdir}/{file}", read, now, state, get::file)
+        .route(Method::POST, "/api/channels/{channel}/upload/{file}", publish, now, state, upload::upload)
+}
+
+/// Errors are problem details, whose `detail` conda shows and the clients of Quetz read.
+fn shape(refusal: &Refusal) -> Response<Body> {
+    let body = json!({
+        "type": "about:blank",
+        "title": refusal.status.canonical_reason().unwrap_or("error"),
+        "status": refusal.status.as_u16(),
+        "detail": refusal.message,
+    });
+    let response = respond::json(refusal.status, &body);
+    let mut response = response.unwrap_or_else(|_| respond::empty(refusal.status));
+    response.headers_mut().insert(CONTENT_TYPE, PROBLEM);
+    response
+}

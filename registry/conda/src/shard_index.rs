@@ -1,0 +1,157 @@
+//! The indexes of shards, in memory: one a subdir, and one more for each class of callers who may not read every package.
+//! Only the names that changed are read again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use granary_core::{ReadFilter, Sha256};
+use granary_http::Refusal;
+use granary_store::{Changes, Channel, DbError, Scope, Stamp};
+use jiff::Timestamp;
+use moka::sync::Cache;
+use tokio::sync::Mutex;
+use tokio_postgres::Row;
+
+use crate::format::{PackageName, Subdir, shards};
+use crate::state::{Conda, document_prefix, read_digest};
+
+/// How many indexes are kept.
+const REMEMBERED: u64 = 256;
+
+/// A subdir of a channel, and the fingerprint of what is left out of it.
+type Key = (Scope, Subdir, Arc<str>);
+
+/// The indexes that this process holds.
+#[derive(Debug)]
+pub(crate) struct ShardIndexes(Cache<Key, Arc<Mutex<Known>>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// The channel's stamp before the names were read.
+    stamp: Option<Stamp>,
+    shards: BTreeMap<String, Sha256>,
+    changed_at: Timestamp,
+    file: Option<ShardIndex>,
+}
+
+/// An index, compressed. Clones share the bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct ShardIndex {
+    pub(crate) bytes: Bytes,
+    pub(crate) sha256: Sha256,
+    pub(crate) changed_at: Timestamp,
+    /// Whether it lists no shard at all.
+    pub(crate) is_empty: bool,
+}
+
+impl ShardIndexes {
+    pub(crate) fn new() -> Self {
+        Self(Cache::new(REMEMBERED))
+    }
+}
+
+impl Conda {
+    /// The index of a subdir's shards, no older than what the scope was refreshed to; of names that `filter` admits.
+    pub(crate) async fn shard_index(
+        &self,
+        channel: &Channel,
+        subdir: &Subdir,
+        filter: Option<&ReadFilter>,
+    ) -> Result<ShardIndex, Refusal> {
+        let class = filter.map(ReadFilter::fingerprint).unwrap_or_default();
+        let key = (channel.scope, subdir.clone(), class.into());
+        let known = self.shards.0.get_with(key, Arc::default);
+        let mut known = known.lock().await;
+        let stamp = self.store.revisions().scope_stamp(channel.scope);
+        if let Some(file) = known.file.clone().filter(|_| stamp.is_some() && known.stamp >= stamp) {
+            return Ok(file);
+        }
+        let admits = |name: &str| filter.is_none_or(|filter| filter.admits(name));
+        let changed =
+            known.stamp.and_then(|stamp| self.store.revisions().changes_since(channel.scope, stamp));
+        let (stamp, is_changed) = match changed {
+            Some((stamp, Changes::Documents(documents))) => {
+                let prefix = document_prefix(subdir);
+                let names: Vec<&str> = documents
+                    .iter()
+                    // Behind the prefix stands the digit of the section.
+                    .filter_map(|document| document.strip_prefix(prefix.as_str())?.get(1..))
+                    .collect();
+                if !names.is_empty() {
+                    self.renew(&mut known, channel, subdir, &names, admits).await?;
+                }
+                (Some(stamp), !names.is_empty())
+            }
+            _ => {
+                let rows =
+                    self.store.database().query(&self.sql.shards, &[&channel.id(), &subdir.as_str()]).await?;
+                known.shards.clear();
+                for row in &rows {
+                    known.add(row, admits)?;
+                }
+                (stamp, true)
+            }
+        };
+        known.stamp = stamp;
+        if let Some(file) = known.file.clone().filter(|_| !is_changed) {
+            return Ok(file);
+        }
+        let file = known.encode(subdir)?;
+        known.file = Some(file.clone());
+        Ok(file)
+    }
+
+    async fn renew(
+        &self,
+        known: &mut Known,
+        channel: &Channel,
+        subdir: &Subdir,
+        names: &[&str],
+        admits: impl Fn(&str) -> bool + Copy,
+    ) -> Result<(), DbError> {
+        let database = self.store.database();
+        let rows = database.query(&self.sql.shards_of, &[&channel.id(), &subdir.as_str(), &names]).await?;
+        for name in names {
+            known.shards.remove(*name);
+        }
+        rows.iter().try_for_each(|row| known.add(row, admits))
+    }
+
+    /// A shard, listed now or of late, with the name that it is about.
+    pub(crate) async fn shard(
+        &self,
+        channel: &Channel,
+        subdir: &Subdir,
+        sha256: Sha256,
+    ) -> Result<Option<(PackageName, Bytes)>, DbError> {
+        let digest = sha256.as_bytes().as_slice();
+        let params = (channel.id(), subdir.as_str());
+        let row = self.store.database().query_opt(&self.sql.shard, &[&params.0, &params.1, &digest]).await?;
+        let Some(row) = row else { return Ok(None) };
+        let name = row.try_get::<_, &str>(0)?.parse().map_err(|error| DbError::decode("name", error))?;
+        Ok(Some((name, Bytes::from(row.try_get::<_, Vec<u8>>(1)?))))
+    }
+}
+
+impl Known {
+    fn add(&mut self, row: &Row, admits: impl Fn(&str) -> bool) -> Result<(), DbError> {
+        let name: &str = row.try_get(0)?;
+        if admits(name) {
+            self.shards.insert(name.to_owned(), read_digest(row.try_get(1)?)?);
+        }
+        self.changed_at = self.changed_at.max(row.try_get(2)?);
+        Ok(())
+    }
+
+    fn encode(&self, subdir: &Subdir) -> Result<ShardIndex, Refusal> {
+        let shards = self.shards.iter().map(|(name, sha256)| (name.as_str(), *sha256));
+        let bytes = shards::index(subdir, self.changed_at, shards).map_err(Refusal::internal)?;
+        Ok(ShardIndex {
+            sha256: Sha256::of(&bytes),
+            bytes: bytes.into(),
+            changed_at: self.changed_at,
+            is_empty: self.shards.is_empty(),
+        })
+    }
+}

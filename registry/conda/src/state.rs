@@ -1,0 +1,95 @@
+//! What the handlers of the protocol share, and what they read from the tables.
+
+use std::sync::Arc;
+
+use granary_core::Sha256;
+use granary_http::{IndexCache, StoredFile};
+use granary_store::{Channel, DbError, Scope, Stamp, Store};
+use moka::sync::Cache;
+
+use crate::format::{ArchiveKind, PackageFile, PackageName, Subdir, repodata};
+use crate::shard_index::ShardIndexes;
+use crate::sql::Statements;
+
+/// How many files are remembered with their places.
+const REMEMBERED_FILES: u64 = 50_000;
+
+/// Serves conda channels.
+#[derive(Debug)]
+pub struct Conda {
+    pub(crate) store: Store,
+    pub(crate) sql: Statements,
+    pub(crate) index: IndexCache,
+    pub(crate) shards: ShardIndexes,
+    files: Cache<(Scope, Arc<str>), Arc<FileEntry>>,
+}
+
+/// A file, as far as it is known.
+#[derive(Debug)]
+struct FileEntry {
+    file: StoredFile,
+    /// Of the document that changes with it, before the row was read.
+    stamp: Option<Stamp>,
+}
+
+/// What begins the documents of a subdir: behind it stands what tells a section's name.
+pub(crate) fn document_prefix(subdir: &Subdir) -> String {
+    format!("repodata:{subdir}:")
+}
+
+/// How a name is told among those of both sections: the section's digit and the name.
+pub(crate) fn section_name(kind: ArchiveKind, name: &str) -> String {
+    format!("{}{name}", repodata::section(kind))
+}
+
+/// The document that changes with every package of a name and kind.
+pub(crate) fn document(subdir: &Subdir, kind: ArchiveKind, name: &PackageName) -> String {
+    format!("{}{}", document_prefix(subdir), section_name(kind, name.as_str()))
+}
+
+impl Conda {
+    /// A server of conda channels over this store; `index` keeps its documents.
+    pub fn new(store: Store, index: IndexCache) -> Self {
+        let sql = Statements::new(store.database().schema());
+        let shards = ShardIndexes::new();
+        Self { store, sql, index, shards, files: Cache::new(REMEMBERED_FILES) }
+    }
+
+    /// The file of this name, as far as it is known to a revision that is at most a second old.
+    pub(crate) async fn file(
+        &self,
+        channel: &Channel,
+        subdir: &Subdir,
+        file: &PackageFile,
+    ) -> Result<Option<StoredFile>, DbError> {
+        let revisions = self.store.revisions();
+        let filename = file.to_string();
+        let key = (channel.scope, Arc::from(format!("{subdir}/{filename}")));
+        let document = document(subdir, file.kind(), file.name());
+        // The stamp first: a change that comes after it makes the entry stale, never wrongly fresh.
+        let stamp = revisions.stamp(channel.scope, &document);
+        if let Some(entry) = self.files.get(&key).filter(|entry| entry.stamp == stamp) {
+            return Ok(Some(entry.file.clone()));
+        }
+        let params = (channel.id(), subdir.as_str(), filename.as_str());
+        let row =
+            self.store.database().query_opt(&self.sql.download, &[&params.0, &params.1, &params.2]).await?;
+        let Some(row) = row else { return Ok(None) };
+        let stored = StoredFile {
+            filename: filename.as_str().into(),
+            package: row.try_get::<_, &str>(3)?.into(),
+            sha256: read_digest(row.try_get(0)?)?,
+            size: u64::try_from(row.try_get::<_, i64>(1)?).map_err(|error| DbError::decode("size", error))?,
+            object_key: row.try_get::<_, &str>(2)?.into(),
+            uploaded_at: row.try_get(4)?,
+            // Another package may come under the same name, by force.
+            is_immutable: false,
+        };
+        self.files.insert(key, Arc::new(FileEntry { file: stored.clone(), stamp }));
+        Ok(Some(stored))
+    }
+}
+
+pub(crate) fn read_digest(bytes: &[u8]) -> Result<Sha256, DbError> {
+    Sha256::try_from(bytes).map_err(|error| DbError::decode("digest", error))
+}
