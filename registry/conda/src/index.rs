@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use granary_core::{ReadFilter, Readable, Sha256, readable};
-use granary_http::index::{IndexKey, RangeSource};
+use granary_http::index::{IndexKey, RangeSource, Section};
 use granary_http::{Call, Refusal};
 use granary_splice::Document;
 use granary_store::{Channel, DbError};
@@ -92,13 +92,12 @@ impl RangeSource for Repodata<'_> {
         &self.prefix
     }
 
-    fn heads(&self) -> Vec<String> {
-        repodata::heads(self.subdir).to_vec()
-    }
-
-    fn section(&self, name: &str) -> usize {
-        let second = section_name(ArchiveKind::Conda, "");
-        usize::from(name >= second.as_str())
+    fn sections(&self) -> Vec<Section> {
+        let [first, second] = repodata::heads(self.subdir);
+        vec![
+            Section { start: String::new(), head: first },
+            Section { start: section_name(ArchiveKind::Conda, ""), head: second },
+        ]
     }
 
     fn tail(&self) -> String {

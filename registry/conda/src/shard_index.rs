@@ -70,28 +70,22 @@ impl Conda {
         let admits = |name: &str| filter.is_none_or(|filter| filter.admits(name));
         let changed =
             known.stamp.and_then(|stamp| self.store.revisions().changes_since(channel.scope, stamp));
-        let (stamp, is_changed) = match changed {
-            Some((stamp, Changes::Documents(documents))) => {
-                let prefix = document_prefix(subdir);
-                let names: Vec<&str> = documents
-                    .iter()
-                    // Behind the prefix stands the digit of the section.
-                    .filter_map(|document| document.strip_prefix(prefix.as_str())?.get(1..))
-                    .collect();
-                if !names.is_empty() {
-                    self.renew(&mut known, channel, subdir, &names, admits).await?;
-                }
-                (Some(stamp), !names.is_empty())
+        let (stamp, is_changed) = if let Some((stamp, Changes::Documents(documents))) = changed {
+            let prefix = document_prefix(subdir);
+            // Behind the prefix stands the digit of the section.
+            let name =
+                |document: &'_ Arc<str>| Some(document.strip_prefix(prefix.as_str())?.get(1..)?.to_owned());
+            let names: Vec<String> = documents.iter().filter_map(name).collect();
+            if !names.is_empty() {
+                self.renew(&mut known, channel, subdir, &names, admits).await?;
             }
-            _ => {
-                let rows =
-                    self.store.database().query(&self.sql.shards, &[&channel.id(), &subdir.as_str()]).await?;
-                known.shards.clear();
-                for row in &rows {
-                    known.add(row, admits)?;
-                }
-                (stamp, true)
-            }
+            (Some(stamp), !names.is_empty())
+        } else {
+            let params = (channel.id(), subdir.as_str());
+            let rows = self.store.database().query(&self.sql.shards, &[&params.0, &params.1]).await?;
+            known.shards.clear();
+            rows.iter().try_for_each(|row| known.add(row, admits))?;
+            (stamp, true)
         };
         known.stamp = stamp;
         if let Some(file) = known.file.clone().filter(|_| !is_changed) {
@@ -107,13 +101,13 @@ impl Conda {
         known: &mut Known,
         channel: &Channel,
         subdir: &Subdir,
-        names: &[&str],
+        names: &[String],
         admits: impl Fn(&str) -> bool + Copy,
     ) -> Result<(), DbError> {
         let database = self.store.database();
         let rows = database.query(&self.sql.shards_of, &[&channel.id(), &subdir.as_str(), &names]).await?;
         for name in names {
-            known.shards.remove(*name);
+            known.shards.remove(name);
         }
         rows.iter().try_for_each(|row| known.add(row, admits))
     }

@@ -58,11 +58,20 @@ struct Current {
     document: Option<Document>,
 }
 
-/// Names from `first` (the lowest range: from the beginning) up to the next range's `first`.
+/// Names from `first` (of the lowest range: where its section begins) up to the next range's `first`.
 #[derive(Debug, Clone)]
 struct NameRange {
     first: String,
     parts: Vec<Arc<Part>>,
+}
+
+/// A stretch of names whose records stand together, apart from others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    /// No name of the section is lower, and all of the sections before are. Need not be a name.
+    pub start: String,
+    /// What stands before its records.
+    pub head: String,
 }
 
 /// The records of a document that is cut into ranges of names, such as the list of all projects.
@@ -73,14 +82,8 @@ pub trait RangeSource: Sync {
     /// A document of the scope named with this prefix and a record's name changes when that record does.
     fn prefix(&self) -> &str;
 
-    /// What stands before the records of each section, of which there is at least one: most documents have just one.
-    fn heads(&self) -> Vec<String>;
-
-    /// The section that a record belongs to. Never less than that of a record whose name is lower.
-    fn section(&self, name: &str) -> usize {
-        let _ = name;
-        0
-    }
+    /// The sections, in their order: most documents have just one, which begins with the lowest of all names, `""`.
+    fn sections(&self) -> Vec<Section>;
 
     /// What stands behind them.
     fn tail(&self) -> String;
@@ -211,10 +214,12 @@ fn known_or_new(known: &mut KnownParts, text: impl AsRef<[u8]>) -> Arc<Part> {
 fn assemble<S: RangeSource>(ranges: &[NameRange], source: &S, known: &mut KnownParts) -> Document {
     let mut parts = Vec::new();
     let mut ranges = ranges.iter().peekable();
-    for (section, head) in source.heads().iter().enumerate() {
+    let mut sections = source.sections().into_iter().peekable();
+    while let Some(Section { head, .. }) = sections.next() {
         parts.push(known_or_new(known, head));
+        let end = sections.peek().map(|next| next.start.as_str());
         let mut separator = source.separator_length();
-        while let Some(range) = ranges.next_if(|range| source.section(&range.first) == section) {
+        while let Some(range) = ranges.next_if(|range| end.is_none_or(|end| range.first.as_str() < end)) {
             for part in &range.parts {
                 match std::mem::take(&mut separator) {
                     0 => parts.push(Arc::clone(part)),
@@ -268,24 +273,30 @@ async fn render_ranges<S: RangeSource>(
     let mut known = known_parts(old.iter().flat_map(|range| &range.parts));
     let mut records = source.records(from, to).await?.into_iter().peekable();
     let mut ranges = Vec::new();
+    let starts: Vec<String> = source.sections().into_iter().map(|section| section.start).collect();
+    let mut later = starts
+        .iter()
+        .filter(|start| start.as_str() > from && to.is_none_or(|to| start.as_str() < to))
+        .peekable();
     let mut first = from.to_owned();
     loop {
         let mut of_range = Vec::new();
-        let section = source.section(&first);
+        let end = later.peek().copied().map(String::as_str);
+        let is_here = |name: &str| end.is_none_or(|end| name < end);
         while let Some(record) = records.next_if(|(name, _)| {
-            let begins_here = of_range.is_empty() && *name == first;
-            begins_here || (source.section(name) == section && !is_boundary(name, MEAN_NAMES))
+            is_here(name) && ((of_range.is_empty() && *name == first) || !is_boundary(name, MEAN_NAMES))
         }) {
             of_range.push(record);
         }
-        // The lowest range is there even when it is empty, so that every name falls in one.
-        if !of_range.is_empty() || first.is_empty() {
+        let next = records.peek().map(|(name, _)| name).filter(|name| is_here(name)).cloned();
+        // The lowest range of a section is there even when it is empty, so that every name falls in one.
+        if !of_range.is_empty() || starts.contains(&first) {
             let pieces = split(of_range, LIMIT);
             let parts = pieces.into_iter().map(|piece| known_or_new(&mut known, piece.bytes)).collect();
-            ranges.push(NameRange { first: first.clone(), parts });
+            ranges.push(NameRange { first, parts });
         }
-        match records.peek() {
-            Some((name, _)) => first.clone_from(name),
+        match next.or_else(|| later.next().cloned()) {
+            Some(next) => first = next,
             None => return Ok(ranges),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use granary_core::{Blake2b256, Digests, Md5, ReadFilter, Readable, Sha256, readable};
-use granary_http::index::{IndexKey, RangeSource};
+use granary_http::index::{IndexKey, RangeSource, Section};
 use granary_http::{Call, Refusal};
 use granary_splice::cut::{LIMIT, is_boundary};
 use granary_splice::{Document, Level, Part};
@@ -353,14 +353,14 @@ impl RangeSource for ProjectList<'_> {
         LIST_PREFIX
     }
 
-    fn heads(&self) -> Vec<String> {
+    fn sections(&self) -> Vec<Section> {
         let mut head = String::new();
         if self.html {
             simple::list_html_header(&mut head);
         } else {
             simple::list_json_header(&mut head, None);
         }
-        vec![head]
+        vec![Section { start: String::new(), head }]
     }
 
     fn tail(&self) -> String {

@@ -20,12 +20,10 @@ impl RangeSource for Names {
         "name:"
     }
 
-    fn heads(&self) -> Vec<String> {
-        vec!["[[".to_owned(), "],[".to_owned()]
-    }
-
-    fn section(&self, name: &str) -> usize {
-        usize::from(name >= SECOND)
+    fn sections(&self) -> Vec<Section> {
+        [("", "[["), (SECOND, "],[")]
+            .map(|(start, head)| Section { start: start.to_owned(), head: head.to_owned() })
+            .to_vec()
     }
 
     fn tail(&self) -> String {
