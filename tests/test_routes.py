@@ -10,9 +10,10 @@ from tests.harness.accounts import granary
 from tests.harness.dists import wheel
 from tests.harness.server import Dev
 
-# Each route with a path to ask for and what whoever may is answered. Nothing here changes anything: what is removed is not there.
+# Each route with a path to ask for, the channel's name in the place of {}, and what whoever may is answered. Nothing here changes
+# anything: what is removed is not there.
 NOBODY, SOMEBODY, ADMIN = "open", "authenticated", "admin"
-FILE = "/+f/000/0000000000000/absent-1.0-py3-none-any.whl"
+FILE = "/pypi/{}/+f/000/0000000000000/absent-1.0-py3-none-any.whl"
 ROUTES: dict[tuple[str, str], tuple[str, str, int]] = {
     ("GET", "/-/whoami"): (SOMEBODY, "/-/whoami", 200),
     ("GET", "/-/tokens"): (SOMEBODY, "/-/tokens", 200),
@@ -31,26 +32,28 @@ ROUTES: dict[tuple[str, str], tuple[str, str, int]] = {
     ("POST", "/-/device/token"): (NOBODY, "/-/device/token", 400),
     ("GET", "/_/oidc/audience"): (NOBODY, "/_/oidc/audience", 404),
     ("POST", "/_/oidc/mint-token"): (NOBODY, "/_/oidc/mint-token", 400),
-    ("POST", "/pypi/{channel}/"): ("publish", "/", 400),
-    ("POST", "/pypi/{channel}"): ("publish", "", 400),
-    ("GET", "/pypi/{channel}/"): ("read", "/", 302),
-    ("GET", "/pypi/{channel}"): ("read", "", 302),
-    ("GET", "/pypi/{channel}/+simple/"): ("read", "/+simple/", 200),
-    ("GET", "/pypi/{channel}/+simple"): ("read", "/+simple", 301),
-    ("GET", "/pypi/{channel}/+simple/{project}/"): ("read", "/+simple/acme/", 200),
-    ("GET", "/pypi/{channel}/+simple/{project}"): ("read", "/+simple/acme", 301),
-    ("GET", "/pypi/{channel:1}/simple/"): ("read", "/simple/", 200),
-    ("GET", "/pypi/{channel:1}/simple"): ("read", "/simple", 301),
-    ("GET", "/pypi/{channel:1}/simple/{project}/"): ("read", "/simple/acme/", 200),
-    ("GET", "/pypi/{channel:1}/simple/{project}"): ("read", "/simple/acme", 301),
-    ("GET", "/pypi/{channel}/pypi/{project}/json"): ("read", "/pypi/acme/json", 200),
-    ("GET", "/pypi/{channel}/pypi/{project}/{version}/json"): ("read", "/pypi/acme/1.0/json", 200),
+    ("POST", "/pypi/{channel}/"): ("publish", "/pypi/{}/", 400),
+    ("POST", "/pypi/{channel}"): ("publish", "/pypi/{}", 400),
+    ("GET", "/pypi/{channel}/"): ("read", "/pypi/{}/", 302),
+    ("GET", "/pypi/{channel}"): ("read", "/pypi/{}", 302),
+    ("GET", "/pypi/{channel}/+simple/"): ("read", "/pypi/{}/+simple/", 200),
+    ("GET", "/pypi/{channel}/+simple"): ("read", "/pypi/{}/+simple", 301),
+    ("GET", "/pypi/{channel}/+simple/{project}/"): ("read", "/pypi/{}/+simple/acme/", 200),
+    ("GET", "/pypi/{channel}/+simple/{project}"): ("read", "/pypi/{}/+simple/acme", 301),
+    ("GET", "/pypi/{channel:1}/simple/"): ("read", "/pypi/{}/simple/", 200),
+    ("GET", "/pypi/{channel:1}/simple"): ("read", "/pypi/{}/simple", 301),
+    ("GET", "/pypi/{channel:1}/simple/{project}/"): ("read", "/pypi/{}/simple/acme/", 200),
+    ("GET", "/pypi/{channel:1}/simple/{project}"): ("read", "/pypi/{}/simple/acme", 301),
+    ("GET", "/pypi/{channel}/pypi/{project}/json"): ("read", "/pypi/{}/pypi/acme/json", 200),
+    ("GET", "/pypi/{channel}/pypi/{project}/{version}/json"): ("read", "/pypi/{}/pypi/acme/1.0/json", 200),
     ("GET", "/pypi/{channel}/+f/{start}/{rest}/{filename}"): ("read", FILE, 404),
     ("DELETE", "/pypi/{channel}/+f/{start}/{rest}/{filename}"): ("remove", FILE, 404),
-    ("DELETE", "/pypi/{channel}/+project/{project}"): ("remove", "/+project/absent", 404),
-    ("DELETE", "/pypi/{channel}/+project/{project}/{version}"): ("remove", "/+project/absent/1.0", 404),
-    ("PUT", "/pypi/{channel}/+yank/{project}/{version}"): ("remove", "/+yank/absent/1.0", 404),
-    ("DELETE", "/pypi/{channel}/+yank/{project}/{version}"): ("remove", "/+yank/absent/1.0", 404),
+    ("DELETE", "/pypi/{channel}/+project/{project}"): ("remove", "/pypi/{}/+project/absent", 404),
+    ("DELETE", "/pypi/{channel}/+project/{project}/{version}"): ("remove", "/pypi/{}/+project/absent/1.0", 404),
+    ("PUT", "/pypi/{channel}/+yank/{project}/{version}"): ("remove", "/pypi/{}/+yank/absent/1.0", 404),
+    ("DELETE", "/pypi/{channel}/+yank/{project}/{version}"): ("remove", "/pypi/{}/+yank/absent/1.0", 404),
+    ("GET", "/conda/get/{channel}/{subdir}/{file}"): ("read", "/conda/get/{}/noarch/repodata.json", 200),
+    ("POST", "/conda/api/channels/{channel}/upload/{file}"): ("publish", "/conda/api/channels/{}/upload/acme-1.0-0.conda", 400),
 }
 
 # What each role may, and which role each caller has on a channel.
@@ -64,7 +67,8 @@ HIDDEN = "there is no such thing here for you"
 
 @pytest.fixture(scope="module")
 def channels() -> dict[str, dict]:
-    return {name: {"format": "pypi", "visibility": name, "permissions": GRANTS} for name in VISIBILITIES}
+    return {f"{kind}-{name}": {"format": kind, "name": name, "visibility": name, "permissions": GRANTS}
+            for kind in ("pypi", "conda") for name in VISIBILITIES}
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +118,7 @@ def test_each_caller_gets_what_the_table_says(server: Dev, callers: dict, caller
         is_of_channel = "{channel" in pattern
         if not is_of_channel and visibility != "public":
             continue
-        answer = server.request(method, f"/pypi/{visibility}{path}" if is_of_channel else path, callers[caller])
+        answer = server.request(method, path.format(visibility) if is_of_channel else path, callers[caller])
         told = f"{method} {answer.request.url} as {caller}: {answer.status_code} {answer.text[:200]}"
         if is_of_channel:
             allowed = visibility != "absent" and may(caller, visibility, needs)
