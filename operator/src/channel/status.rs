@@ -31,7 +31,7 @@ impl Found {
     /// Where the channel is, and what was counted in it.
     pub(super) fn describe(&mut self, connection: &Connection, valid: &ValidChannel) {
         let base = connection.endpoints.get(&valid.format);
-        self.status.url = base.map(|base| format!("{base}/{}", valid.name));
+        self.status.url = base.map(|base| format!("{base}/{}", valid.name.place(valid.format)));
         if let Some(stats) = connection.stats(valid.format, &valid.name) {
             let number = |count: u64| Some(i64::try_from(count).unwrap_or(i64::MAX));
             self.status.packages = number(stats.packages);

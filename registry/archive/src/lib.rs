@@ -23,6 +23,7 @@ mod central;
 mod error;
 mod gzip;
 mod inflate;
+mod kept;
 mod paths;
 mod tar;
 mod tar_reader;
@@ -30,6 +31,7 @@ mod zip;
 
 pub use error::{ArchiveError, PathProblem};
 pub use gzip::Gunzip;
+pub use kept::Keeping;
 pub use paths::{EntryKind, Names};
 pub use tar_reader::{Links, TarReader};
 pub use zip::ZipReader;

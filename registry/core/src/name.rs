@@ -95,6 +95,14 @@ impl ChannelName {
     /// The longest name, in characters.
     pub const MAX_LENGTH: usize = 128;
 
+    /// Where a channel of this format stands below what serves the format: as the server that ours replaces had it.
+    pub fn place(&self, format: Format) -> String {
+        match format {
+            Format::Conda => format!("get/{self}"),
+            Format::Conan | Format::PyPi | Format::Quilt => self.to_string(),
+        }
+    }
+
     /// Reads the name of a channel of this format.
     pub fn parse(format: Format, text: &str) -> Result<Self, NameError> {
         if text.is_empty() || text.len() > Self::MAX_LENGTH {
@@ -175,6 +183,13 @@ mod tests {
         assert!(ChannelName::parse(Format::PyPi, "team/dev").is_ok());
         assert_eq!(ChannelName::parse(Format::PyPi, "a/b/c"), Err(NameError::Segments(2)));
         assert_eq!(ChannelName::parse(Format::Conda, "team/dev"), Err(NameError::Segments(1)));
+    }
+
+    #[test]
+    fn a_channel_stands_where_its_clients_expect_it() {
+        let name = |format| ChannelName::parse(format, "tools").unwrap();
+        assert_eq!(name(Format::PyPi).place(Format::PyPi), "tools");
+        assert_eq!(name(Format::Conda).place(Format::Conda), "get/tools");
     }
 
     #[test]

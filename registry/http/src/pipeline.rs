@@ -362,13 +362,14 @@ impl Call {
     /// The URL of the channel where it is the same for every request, without a slash at the end.
     pub fn fixed_channel_url(&self, channel: &Channel) -> Option<String> {
         let below = self.arrival.services.public_urls.of(channel.format)?;
-        Some(format!("{below}/{}", channel.name))
+        Some(format!("{below}/{}", channel.name.place(channel.format)))
     }
 
     /// The URL of the channel as the client of this request sees it, without a slash at the end.
     pub fn channel_url(&self, channel: &Channel) -> String {
         self.fixed_channel_url(channel).unwrap_or_else(|| {
-            format!("{}/{}/{}", self.arrival.origin.base_url(), channel.format, channel.name)
+            let place = channel.name.place(channel.format);
+            format!("{}/{}/{place}", self.arrival.origin.base_url(), channel.format)
         })
     }
 

@@ -5,7 +5,7 @@
 //! outside its folder, or unpacks to far more than it is, is refused here and not found by whoever installs it.
 
 use granary_archive::{
-    ArchiveError, Entries, Entry, EntryKind, Interest, Links, TarReader, ZipReader, check_unpacked,
+    ArchiveError, Entries, Entry, EntryKind, Interest, Keeping, Links, TarReader, ZipReader, check_unpacked,
 };
 
 use super::name::{ArchiveKind, PackageFile};
@@ -120,8 +120,7 @@ struct Info {
     index: Option<Vec<u8>>,
     about: Option<Vec<u8>>,
     run_exports: Option<Vec<u8>>,
-    /// The one whose bytes are passing.
-    reading: Option<(Kept, Vec<u8>)>,
+    keeping: Keeping<Kept>,
     /// Whether this is the archive of the contents, where none of them may be.
     is_contents: bool,
 }
@@ -145,28 +144,25 @@ impl Entries for Info {
 
     fn begin(&mut self, entry: &Entry<'_>) -> Result<Interest, PackageError> {
         let kept = match entry.path {
-            "info/index.json" => Kept::Index,
-            "info/about.json" => Kept::About,
-            "info/run_exports.json" => Kept::RunExports,
-            _ => return Ok(Interest::Skip),
+            "info/index.json" => Some(Kept::Index),
+            "info/about.json" => Some(Kept::About),
+            "info/run_exports.json" => Some(Kept::RunExports),
+            _ => None,
         };
-        if self.is_contents {
+        if self.is_contents && kept.is_some() {
             return Err(PackageError::InfoInContents { name: entry.path.to_owned() });
         }
-        self.reading = Some((kept, Vec::new()));
-        Ok(Interest::Read { limit: MAX_INFO })
+        Ok(self.keeping.begin(kept.map(|kept| (kept, MAX_INFO))))
     }
 
     fn data(&mut self, bytes: &[u8]) -> Result<(), PackageError> {
-        if let Some((_, kept)) = &mut self.reading {
-            kept.extend_from_slice(bytes);
-        }
+        self.keeping.data(bytes);
         Ok(())
     }
 
     fn end(&mut self) -> Result<(), PackageError> {
         // A second file of this name is refused at the end.
-        match self.reading.take() {
+        match self.keeping.end() {
             Some((Kept::Index, bytes)) => self.index = Some(bytes),
             Some((Kept::About, bytes)) => self.about = Some(bytes),
             Some((Kept::RunExports, bytes)) => self.run_exports = Some(bytes),

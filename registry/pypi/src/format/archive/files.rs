@@ -1,6 +1,6 @@
 //! The files of a distribution that are read, and the folder that they have to be in.
 
-use granary_archive::{Entries, Entry, Interest};
+use granary_archive::{Entries, Entry, Interest, Keeping};
 
 use super::error::ArchiveError;
 use super::{MAX_RECORD, MAX_WHEEL};
@@ -16,8 +16,7 @@ pub(super) struct Files {
     pub(super) metadata: Option<Vec<u8>>,
     pub(super) wheel: Option<Vec<u8>>,
     pub(super) record: Option<Vec<u8>>,
-    /// The file whose bytes are passing.
-    reading: Option<(Kept, Vec<u8>)>,
+    keeping: Keeping<Kept>,
 }
 
 /// The files whose bytes are kept.
@@ -40,7 +39,14 @@ impl Kept {
 
 impl Files {
     pub(super) fn of(file: &DistributionFile) -> Self {
-        Self { file: file.clone(), folder: None, metadata: None, wheel: None, record: None, reading: None }
+        Self {
+            file: file.clone(),
+            folder: None,
+            metadata: None,
+            wheel: None,
+            record: None,
+            keeping: Keeping::default(),
+        }
     }
 
     pub(super) fn package_type(&self) -> PackageType {
@@ -93,20 +99,17 @@ impl Entries for Files {
 
     fn begin(&mut self, entry: &Entry<'_>) -> Result<Interest, ArchiveError> {
         let kept = self.kept(entry.path)?;
-        self.reading = kept.map(|kept| (kept, Vec::new()));
-        Ok(kept.map_or(Interest::Skip, |kept| Interest::Read { limit: kept.limit() }))
+        Ok(self.keeping.begin(kept.map(|kept| (kept, kept.limit()))))
     }
 
     fn data(&mut self, bytes: &[u8]) -> Result<(), ArchiveError> {
-        if let Some((_, kept)) = &mut self.reading {
-            kept.extend_from_slice(bytes);
-        }
+        self.keeping.data(bytes);
         Ok(())
     }
 
     fn end(&mut self) -> Result<(), ArchiveError> {
         // A second file of this name is refused at the end.
-        match self.reading.take() {
+        match self.keeping.end() {
             Some((Kept::Metadata, bytes)) => self.metadata = Some(bytes),
             Some((Kept::Wheel, bytes)) => self.wheel = Some(bytes),
             Some((Kept::Record, bytes)) => self.record = Some(bytes),
