@@ -128,7 +128,11 @@ def rest() -> dict:
 
 
 def calls_in_a_minute(registry: Registry) -> int:
-    """Transactions of a minute in which nobody asks for anything."""
+    """Transactions of a minute in which nobody asks for anything, and of no channel anything is left to be told."""
+    deadline = time.monotonic() + 60 + MANY / 10
+    while not all("packages" in item.get("status", {}) for item in registry.kube.all("pkgch")):
+        assert time.monotonic() < deadline, "not every channel has been counted"
+        time.sleep(1)
     # Statuses may still be written for what was counted last: that is done every 20 s.
     time.sleep(25)
     before = calls(registry)

@@ -1,6 +1,7 @@
 """What a cluster may look like: a pooler before Postgres, a database that is given, a Gateway, a private authority, pods that
 have to be placed and labelled."""
 
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -66,23 +67,24 @@ def test_behind_pgbouncer_in_transaction_mode(registry: Registry, facts: Facts, 
 
 
 @pytest.fixture
-def given_role(facts: Facts, kube: Kube) -> Iterator[str]:
-    """A role that somebody else made, which may make a schema and nothing more; its name and password."""
+def given_role(facts: Facts, kube: Kube) -> Iterator[tuple[str, str]]:
+    """A role that somebody else made, which may make a schema and nothing more: its name and password."""
     role = f"given_{kube.namespace[-6:]}"
-    psql(facts, f"create role {role} login password '{role}'; grant create on database postgres to {role}")
-    yield role
+    password = secrets.token_hex(16)
+    psql(facts, f"create role {role} login password '{password}'; grant create on database postgres to {role}")
+    yield role, password
     psql(facts, f"revoke all on database postgres from {role}; alter role {role} nologin")
 
 
-def test_a_database_that_is_given(registry: Registry, facts: Facts, kube: Kube, given_role: str, tmp_path: Path):
+def test_a_database_that_is_given(registry: Registry, facts: Facts, kube: Kube, given_role: tuple[str, str], tmp_path: Path):
     """With `provision: false` pods use the Secret's connection string as it is, and the operator makes no role."""
     before = psql(facts, "select count(*) from pg_roles")
     schema = f"given_{kube.namespace[-6:]}"
-    start(registry, connection={"url": url(facts, facts.postgres.port, given_role, given_role)},
+    start(registry, connection={"url": url(facts, facts.postgres.port, *given_role)},
           database={"secretRef": {"name": "postgres"}, "schema": schema, "provision": False})
     assert_works(registry, tmp_path)
     assert psql(facts, "select count(*) from pg_roles") == before
-    assert psql(facts, f"select nspowner::regrole from pg_namespace where nspname = '{schema}'") == given_role
+    assert psql(facts, f"select nspowner::regrole from pg_namespace where nspname = '{schema}'") == given_role[0]
     assert kube.find("secret/main-database") is None
 
 
