@@ -7,36 +7,30 @@ The folder lies in the cache, outside the checkout, and is named after a hash of
 an unchanged one costs nothing. Needs Node with npm, and otherwise only the standard library.
 """
 
-import fcntl
 import hashlib
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from python_env import cache_dir
+from python_env import cache_dir, made
 
 
 def environment(packages: Path) -> Path:
     """The folder that holds `node_modules`, made when it is not there yet."""
     identity = hashlib.sha256((packages / "package.json").read_bytes() + (packages / "package-lock.json").read_bytes())
-    places = cache_dir() / "node"
-    places.mkdir(exist_ok=True)
-    folder = places / f"{packages.name}-{identity.hexdigest()[:12]}"
-    complete = folder / ".complete"
-    with open(places / f"{folder.name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not complete.exists():
-            print(f"installing the packages of {packages.name}", file=sys.stderr)
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(packages / name, folder / name)
-            # Exactly what the lock says, by its digests; no package runs anything.
-            command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--omit=optional"]
-            subprocess.run(command, cwd=folder, check=True, stdout=sys.stderr)
-            complete.touch()
-    return folder
+    folder = cache_dir() / "node" / f"{packages.name}-{identity.hexdigest()[:12]}"
+
+    def make() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(packages / name, folder / name)
+        # Exactly what the lock says, by its digests; no package runs anything.
+        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--omit=optional"]
+        subprocess.run(command, cwd=folder, check=True, stdout=sys.stderr)
+
+    return made(folder, f"the Node packages of {packages.name}", make)
 
 
 if __name__ == "__main__":

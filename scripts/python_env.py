@@ -12,6 +12,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -23,23 +24,31 @@ def cache_dir() -> Path:
     return folder
 
 
+def made(folder: Path, what: str, make: Callable[[], None]) -> Path:
+    """A folder that is made once, however many ask for it at the same time, and anew where its making was broken off."""
+    folder.parent.mkdir(exist_ok=True)
+    complete = folder / ".complete"
+    with open(folder.with_name(f"{folder.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not complete.exists():
+            print(f"making {what}", file=sys.stderr)
+            make()
+            complete.touch()
+    return folder
+
+
 def environment(requirements: Path) -> Path:
     """The virtual environment of a requirements file, made when it is not there yet."""
     identity = hashlib.sha256(requirements.read_bytes())
     identity.update(f"{sys.version} {sys.base_prefix}".encode())
-    venvs = cache_dir() / "venvs"
-    venvs.mkdir(exist_ok=True)
-    folder = venvs / f"{requirements.stem}-{identity.hexdigest()[:12]}"
-    complete = folder / ".complete"
-    with open(venvs / f"{folder.name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not complete.exists():
-            print(f"making the Python environment of {requirements.name}", file=sys.stderr)
-            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True, stdout=sys.stderr)
-            pip = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-            subprocess.run([*pip, "--no-deps", "-r", requirements], check=True, stdout=sys.stderr)
-            complete.touch()
-    return folder
+    folder = cache_dir() / "venvs" / f"{requirements.stem}-{identity.hexdigest()[:12]}"
+
+    def make() -> None:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True, stdout=sys.stderr)
+        pip = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        subprocess.run([*pip, "--no-deps", "-r", requirements], check=True, stdout=sys.stderr)
+
+    return made(folder, f"the Python environment of {requirements.name}", make)
 
 
 if __name__ == "__main__":

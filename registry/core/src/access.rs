@@ -223,8 +223,7 @@ pub fn decide<'a>(
             && grant.covers_package(package)
             && (action != Action::Administer || grant.covers_all_packages())
     };
-    let mut covering = grants.covering(principal).into_iter();
-    let found = covering.find(|(_, grant)| gives(grant));
+    let found = grants.covering(principal).find(|(_, grant)| gives(grant));
     found.map_or(Decision::Denied, |(_, grant)| Decision::Allowed(Some(grant)))
 }
 
@@ -269,7 +268,7 @@ pub fn explain<'a>(
             {
                 return Explanation::TokenTooNarrow;
             }
-            Explanation::NoGrant(grants.covering(principal))
+            Explanation::NoGrant(grants.covering(principal).collect())
         }
     }
 }
@@ -313,7 +312,7 @@ impl ReadFilter {
 /// What of a channel with these grants the principal may read. Agrees with [`decide`] for every package.
 pub fn readable(grants: &Grants, principal: &Principal, format: Format, channel: &ChannelName) -> Readable {
     let covering = |principal: &Principal| -> Vec<&Grant> {
-        grants.covering(principal).into_iter().map(|(_, grant)| grant).collect()
+        grants.covering(principal).map(|(_, grant)| grant).collect()
     };
     let anonymous = covering(&Principal::Anonymous);
     let (admin, scope) = (principal.is_admin(), principal.scope());

@@ -6,6 +6,7 @@ mod tests;
 use std::ops::Range;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
@@ -16,7 +17,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use crate::body::BoxError;
 use crate::conditional::{self, Outcome, Validators};
 use crate::range::{self, Boundary, MultipartLayout, Ranges};
-use crate::{Body, EntityTag, respond};
+use crate::{Body, EntityTag, Refusal, respond};
 
 /// What there is to say about a file before its bytes are touched.
 #[derive(Debug, Clone)]
@@ -96,6 +97,24 @@ impl FileResponse {
         }
     }
 
+    /// As [`FileResponse::respond`], with bytes that are at hand; `size` is theirs.
+    ///
+    /// # Errors
+    /// None: the type is that of handlers.
+    pub async fn respond_bytes(
+        &self,
+        method: &Method,
+        request: &HeaderMap,
+        bytes: Bytes,
+    ) -> Result<Response<Body>, Refusal> {
+        let slice = move |range: Range<u64>| {
+            let at = |position: u64| usize::try_from(position).unwrap_or(usize::MAX).min(bytes.len());
+            let part = bytes.slice(at(range.start)..at(range.end));
+            async move { Ok(Body::bytes(part)) }
+        };
+        self.respond(method, request, slice).await
+    }
+
     /// The headers that `304` has in common with `200`.
     fn without_content(&self, status: StatusCode) -> Response<Body> {
         let mut response = respond::empty(status);
@@ -149,6 +168,6 @@ where
 
 type Piece = crate::body::ByteStream;
 
-fn after(head: bytes::Bytes, body: Body) -> impl Stream<Item = Result<bytes::Bytes, BoxError>> + Send {
+fn after(head: Bytes, body: Body) -> impl Stream<Item = Result<Bytes, BoxError>> + Send {
     stream::iter([Ok(head)]).chain(body)
 }

@@ -70,10 +70,11 @@ impl Front {
         let origin = self.settings.proxies.origin(peer, request.uri(), request.headers());
         let id = request_id(request.headers());
         let span = self.span(&request, &id);
-        let seen =
-            Seen { method: request.method().clone(), path: self.shown_path(&request), client: origin.client };
-        let (response, route) = self.dispatch(request, origin, &id).instrument(span).await;
-        let mut response = response;
+        let (method, client) = (request.method().clone(), origin.client);
+        let raw_path = request.uri().path().to_owned();
+        let Dispatched { mut response, route, shown_path } =
+            self.dispatch(request, origin, &id).instrument(span).await;
+        let seen = Seen { method, path: shown_path.unwrap_or(raw_path), client };
         let status = response.status();
         if let Some(route) = &route {
             measured.set_route(route);
@@ -86,27 +87,33 @@ impl Front {
         response.map(|body| body.observed(measured))
     }
 
-    /// The answer, and the pattern of the route that gave it.
-    async fn dispatch(
-        &self,
-        request: Request<Incoming>,
-        origin: Origin,
-        id: &Arc<str>,
-    ) -> (Response<Body>, Option<Arc<str>>) {
+    /// Answers by the route that the request finds.
+    async fn dispatch(&self, request: Request<Incoming>, origin: Origin, id: &Arc<str>) -> Dispatched {
         let (parts, body) = request.into_parts();
         let parsed = RequestPath::parse(parts.uri.path())
             .and_then(|path| Ok((path, Query::parse(parts.uri.query())?)));
         let (path, query) = match parsed {
             Ok(parsed) => parsed,
-            Err(error) => return (plain(&Refusal::bad_request(error.to_string())), None),
+            Err(error) => {
+                // Nobody can tell where a token stands in it.
+                let shown_path = Some(format!("(unreadable; {} bytes)", parts.uri.path().len()));
+                let response = plain(&Refusal::bad_request(error.to_string()));
+                return Dispatched { response, route: None, shown_path };
+            }
         };
         let found = match credentials::find(&parts.headers, &path, &self.carriers, origin.scheme) {
             Ok(found) => found,
-            Err(error) => return (plain(&Refusal::unauthorized(error.to_string())), None),
+            Err(error) => {
+                let carried = |carrier: &Carrier| carrier(&parts.headers, &path)?.path;
+                let shown_path = self.carriers.iter().find_map(carried).map(|without| text_of(&without));
+                let response = plain(&Refusal::unauthorized(error.to_string()));
+                return Dispatched { response, route: None, shown_path };
+            }
         };
+        let shown_path = found.path.as_ref().map(text_of);
         let path = found.path.unwrap_or(path);
         let host = parts.uri.host().or_else(|| parts.headers.get(HOST)?.to_str().ok());
-        match self.hosts.table(host).find(&parts.method, &path) {
+        let (response, route) = match self.hosts.table(host).find(&parts.method, &path) {
             Lookup::Found(matched) => {
                 let idle = self.settings.body_idle;
                 let limits = BodyLimits { max_bytes: u64::MAX, idle, ..BodyLimits::default() };
@@ -128,21 +135,8 @@ impl Front {
             }
             Lookup::MethodNotAllowed { allow } => (respond::method_not_allowed(&allow), None),
             Lookup::NotFound => (plain(&Refusal::not_found("there is nothing at this path")), None),
-        }
-    }
-
-    /// The path as a log may have it: without a token that it carries.
-    fn shown_path(&self, request: &Request<Incoming>) -> String {
-        let raw = request.uri().path();
-        let Ok(path) = RequestPath::parse(raw) else {
-            // Nobody can tell where a token stands in it.
-            return format!("(not a path; {} bytes)", raw.len());
         };
-        let carried = |carrier: &Carrier| carrier(request.headers(), &path)?.path;
-        match self.carriers.iter().find_map(carried) {
-            Some(without) => format!("/{}", without.segments().join("/")),
-            None => raw.to_owned(),
-        }
+        Dispatched { response, route, shown_path }
     }
 
     fn counted(&self, body: RequestBody) -> RequestBody {
@@ -165,6 +159,19 @@ impl Front {
         let _ = span.set_parent(parent);
         span
     }
+}
+
+/// An answer, and what is known of the request by then.
+struct Dispatched {
+    response: Response<Body>,
+    /// The pattern of the route that gave it.
+    route: Option<Arc<str>>,
+    /// The path as a log may have it, where the request's own would tell a token.
+    shown_path: Option<String>,
+}
+
+fn text_of(path: &RequestPath) -> String {
+    format!("/{}", path.segments().join("/"))
 }
 
 /// What the log says of a request, beside its outcome. The query is left out: secrets have been seen in some.

@@ -220,19 +220,34 @@ impl Accounts {
             tx.rollback().await?;
             return Err(AccountError::Foreign(name.clone()));
         }
-        let moved = known != groups;
-        if moved {
-            tx.execute(&self.sql.set_groups, &[&name.as_str(), &groups]).await?;
-        }
-        if made || moved {
-            tx.touch(Scope::REGISTRY, account_document(name.as_str()));
-            let detail = json!({ "account": name.as_str(), "groups": groups });
-            audit(&tx, source.as_str(), if made { "create account" } else { "set groups" }, detail).await?;
+        if self.settle(&mut tx, source.as_str(), name.as_str(), (made, &known), &groups).await? {
             tx.commit().await?;
         } else {
             tx.rollback().await?;
         }
         Ok((!disabled).then_some(admin))
+    }
+
+    /// Puts the account of another source in the groups that it is in there; `before` is whether it was made just now, and the
+    /// groups it has. Says whether there is anything to commit.
+    pub(crate) async fn settle(
+        &self,
+        tx: &mut PublishTx,
+        source: &str,
+        account: &str,
+        (made, known): (bool, &[&str]),
+        groups: &[&str],
+    ) -> Result<bool, DbError> {
+        let moved = known != groups;
+        if moved {
+            tx.execute(&self.sql.set_groups, &[&account, &groups]).await?;
+        }
+        if made || moved {
+            tx.touch(Scope::REGISTRY, account_document(account));
+            let detail = json!({ "account": account, "groups": groups });
+            audit(tx, source, if made { "create account" } else { "set groups" }, detail).await?;
+        }
+        Ok(made || moved)
     }
 
     /// Gives an account another password, which every pod asks for from its next request on.

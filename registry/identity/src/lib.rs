@@ -9,6 +9,7 @@ mod csrf;
 mod devices;
 mod jwt;
 mod logins;
+mod outbound;
 mod password;
 mod people;
 mod providers;

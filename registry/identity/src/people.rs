@@ -7,9 +7,7 @@ use granary_store::{AuditEntry, DbError, PublishTx, Scope};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::accounts::{
-    AccountError, Accounts, NewToken, Owner, TokenKind, account_document, audit, read_name, token_document,
-};
+use crate::accounts::{AccountError, Accounts, NewToken, Owner, TokenKind, read_name, token_document};
 use crate::caller::{Caller, Recognition};
 use crate::providers::Person;
 use crate::token::TokenText;
@@ -81,15 +79,7 @@ impl Accounts {
         let read = |error| AccountError::Database(DbError::Postgres(error));
         let (name, disabled): (&str, bool) = (row.try_get(0).map_err(read)?, row.try_get(1).map_err(read)?);
         let known: Vec<&str> = row.try_get(2).map_err(read)?;
-        let moved = known != groups;
-        if moved {
-            tx.execute(&self.sql.set_groups, &[&name, &groups]).await?;
-        }
-        if made || moved {
-            tx.touch(Scope::REGISTRY, account_document(name));
-            let detail = json!({ "account": name, "groups": groups });
-            audit(tx, source, if made { "create account" } else { "set groups" }, detail).await?;
-        }
+        self.settle(tx, source, name, (made, &known), &groups).await?;
         Ok((read_name(name)?, disabled))
     }
 

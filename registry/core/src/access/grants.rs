@@ -63,7 +63,7 @@ impl PartialEq<Vec<Grant>> for Grants {
 
 impl Grants {
     /// The grants that cover the principal, in their order, with their places.
-    pub(super) fn covering<'a>(&'a self, principal: &Principal) -> Vec<(usize, &'a Grant)> {
+    pub(super) fn covering<'a>(&'a self, principal: &Principal) -> impl Iterator<Item = (usize, &'a Grant)> {
         let named = |places: Option<&'a Vec<u32>>| places.map(Vec::as_slice).unwrap_or_default();
         let mut places = self.of_everybody.clone();
         match principal {
@@ -84,6 +84,6 @@ impl Grants {
             let place = usize::try_from(place).ok()?;
             Some((place, self.all.get(place)?))
         });
-        found.filter(|(_, grant)| grant.subjects.iter().any(|subject| subject.covers(principal))).collect()
+        found.filter(|(_, grant)| grant.subjects.iter().any(|subject| subject.covers(principal)))
     }
 }

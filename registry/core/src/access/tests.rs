@@ -233,7 +233,7 @@ proptest! {
         let found = Grants::from(grants.clone());
         let covers = |grant: &Grant| grant.subjects.iter().any(|subject| subject.covers(&principal));
         let expected: Vec<_> = grants.iter().enumerate().filter(|(_, grant)| covers(grant)).collect();
-        prop_assert_eq!(found.covering(&principal), expected);
+        prop_assert_eq!(found.covering(&principal).collect::<Vec<_>>(), expected);
     }
 
     /// A list shows exactly the packages whose pages may be read.

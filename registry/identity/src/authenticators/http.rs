@@ -9,7 +9,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::error::{is_distrust, is_passing};
-use super::{Answer, NoAnswer, answered, load};
+use super::{Answer, NoAnswer, answered};
+use crate::outbound::{load, read_body};
 
 /// The most bytes of an answer.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -115,13 +116,7 @@ impl Service {
 }
 
 async fn read(mut response: Response) -> Result<Yes, ServiceError> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > BODY_LIMIT {
-            return Err(ServiceError::TooLong);
-        }
-        body.extend_from_slice(&chunk);
-    }
+    let body = read_body(&mut response, BODY_LIMIT).await?.ok_or(ServiceError::TooLong)?;
     if body.trim_ascii().is_empty() {
         return Ok(Yes::default());
     }

@@ -21,7 +21,8 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinSet;
 
 use super::error::{is_distrust, is_passing};
-use super::{ANSWER_LIMIT, Answer, NoAnswer, answered, load};
+use super::{ANSWER_LIMIT, Answer, NoAnswer, answered};
+use crate::outbound::load;
 
 /// The most groups of one name that are asked for.
 const GROUP_LIMIT: i32 = 2000;

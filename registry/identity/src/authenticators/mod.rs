@@ -18,13 +18,12 @@ mod tests;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use granary_core::{Clock, SubjectName};
-use granary_crds::{Authenticator, AuthenticatorSource, Secret, SecretSource};
+use granary_crds::{Authenticator, AuthenticatorSource};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
@@ -239,10 +238,4 @@ async fn fits(
         Some(stored) => passwords.run(move || Ok(stored.is(password.expose_secret()))).await,
         None => passwords.verify(password, None).await,
     }
-}
-
-/// A secret as it is now. A file may lie on a network, so it is not read on the threads that must not wait.
-async fn load(source: &SecretSource) -> io::Result<Secret> {
-    let source = source.clone();
-    tokio::task::spawn_blocking(move || source.load()).await.map_err(io::Error::other)?
 }

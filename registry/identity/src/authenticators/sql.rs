@@ -15,7 +15,8 @@ use tokio_postgres::Row;
 
 use super::error::{is_distrust, is_interrupted, is_passing};
 use super::hash::StoredPassword;
-use super::{Answer, NoAnswer, answered, fits, load};
+use super::{Answer, NoAnswer, answered, fits};
+use crate::outbound::load;
 use crate::password::{PasswordError, Passwords};
 
 /// The most connections to the database: each is in use for as long as the query takes.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 
 use super::key_set::KeySet;
+use crate::outbound::read_body;
 
 /// How long a whole fetch may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -173,13 +174,7 @@ async fn get(http: &Client, url: Url) -> Result<(HeaderMap, Vec<u8>), KeysError>
         return Err(KeysError::Status { url, status: response.status() });
     }
     let headers = std::mem::take(response.headers_mut());
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > MAX_BYTES {
-            return Err(KeysError::TooLarge);
-        }
-        body.extend_from_slice(&chunk);
-    }
+    let body = read_body(&mut response, MAX_BYTES).await?.ok_or(KeysError::TooLarge)?;
     Ok((headers, body))
 }
 

@@ -9,6 +9,8 @@ use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use secrecy::ExposeSecret as _;
 use serde::de::DeserializeOwned;
 
+use crate::outbound::{self, read_body};
+
 /// How long a provider may take to answer one question.
 const LIMIT: Duration = Duration::from_secs(10);
 /// The most bytes of an answer.
@@ -96,13 +98,7 @@ pub(super) async fn ask(client: &Client, request: RequestBuilder) -> Result<Answ
             return Err(AskError::Redirected { url, answered: response.url().clone() });
         }
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await? {
-            if body.len() + chunk.len() > MAX_BYTES {
-                return Err(AskError::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let body = read_body(&mut response, MAX_BYTES).await?.ok_or(AskError::TooLarge)?;
         Ok(Answer { url, status, headers, body })
     };
     tokio::time::timeout(LIMIT, work).await.map_err(|_| AskError::TimedOut)?
@@ -124,12 +120,9 @@ pub(super) fn parse(url: &str) -> Result<Url, AskError> {
     Url::parse(url).map_err(|_| AskError::Url(url.to_owned()))
 }
 
-/// A secret as it is now: it may have been replaced since the process began.
+/// A secret as it is now.
 pub(super) async fn load(source: &SecretSource) -> Result<secrecy::SecretString, AskError> {
-    let source = source.clone();
-    let loaded = tokio::task::spawn_blocking(move || source.load()).await;
-    let secret = loaded.map_err(std::io::Error::other).and_then(|loaded| loaded).map_err(AskError::Secret)?;
-    Ok(secret.expose().to_owned().into())
+    Ok(outbound::load(source).await.map_err(AskError::Secret)?.into_secret_string())
 }
 
 /// `client_secret_basic` (RFC 6749, section 2.3.1): both parts are encoded as in a form before.

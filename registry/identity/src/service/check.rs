@@ -7,6 +7,7 @@ use granary_core::{Principal, SubjectName, TokenScope, Workload};
 use granary_store::{DbError, Stamp};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
+use subtle::ConstantTimeEq as _;
 use tokio_postgres::Row;
 
 use super::{AuthError, Identity, Remembered};
@@ -37,12 +38,6 @@ fn read_json<T: serde::de::DeserializeOwned>(
     Ok(value.map(serde_json::from_value).transpose().map_err(|error| DbError::decode(what, error))?)
 }
 
-/// Compares without telling by its duration how much was equal.
-fn equal(left: &[u8], right: &[u8]) -> bool {
-    left.len() == right.len()
-        && left.iter().zip(right).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
-}
-
 impl Identity {
     /// A token of ours, which is carried as this kind.
     pub(super) async fn check_token(&self, text: &str, carried: TokenKind) -> Result<Remembered, AuthError> {
@@ -67,7 +62,7 @@ impl Identity {
         let expires_at: Option<Timestamp> = row.try_get(4).map_err(read)?;
         let kind = TokenKind::read(row.try_get(1).map_err(read)?)?;
         if kind != carried
-            || !equal(stored, token.sha256().as_bytes())
+            || !bool::from(stored.ct_eq(token.sha256().as_bytes()))
             || expires_at.is_some_and(|end| end <= self.clock.now())
         {
             return Err(AuthError::Invalid);

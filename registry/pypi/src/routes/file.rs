@@ -71,11 +71,5 @@ async fn side_file(
         cache_control: call.cache_control(&entry.file.package, true)?,
         headers: HeaderMap::new(),
     };
-    let bytes = bytes::Bytes::from(bytes);
-    let slice = move |range: std::ops::Range<u64>| {
-        let at = |position: u64| usize::try_from(position).unwrap_or(usize::MAX).min(bytes.len());
-        let part = bytes.slice(at(range.start)..at(range.end));
-        async move { Ok(Body::bytes(part)) }
-    };
-    file.respond::<_, _, Refusal>(&call.arrival.method, &call.arrival.headers, slice).await
+    file.respond_bytes(&call.arrival.method, &call.arrival.headers, bytes.into()).await
 }

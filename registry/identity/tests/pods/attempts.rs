@@ -1,7 +1,4 @@
-//! The limits on wrong credentials, with a real Postgres and several processes over it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod support;
+//! The limits on wrong credentials.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,7 +7,7 @@ use futures_util::future::join_all;
 use granary_crds::Logins;
 use granary_identity::{AttemptError, Attempts};
 
-use support::Tables;
+use crate::support::Tables;
 
 const MINUTE: Duration = Duration::from_mins(1);
 

@@ -10,7 +10,7 @@ use granary_store::objects::{
     BlobCache, CacheOptions, Credentials, ObjectStore, ObjectStoreOptions, PartBufferOptions, PartBuffers,
     Proxy, Timeouts, Uploads,
 };
-use granary_store::{Database, DatabaseOptions, Store, migrate};
+use granary_store::{Database, DatabaseOptions, Migrations, Store, migrate};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
@@ -24,16 +24,25 @@ pub struct Tables {
 
 impl Tables {
     pub async fn start() -> Self {
+        Self::start_with(&[granary_store::MIGRATIONS, granary_identity::MIGRATIONS]).await
+    }
+
+    /// With the tables of these migrations.
+    pub async fn start_with(sets: &[Migrations]) -> Self {
         let permissions = std::fs::Permissions::from_mode(0o755);
         let folder = tempfile::Builder::new().permissions(permissions).tempdir_in("/tmp").unwrap();
         let postgres = Postgres::start(&Options::new(&folder.path().join("postgres"))).await.unwrap();
-        let sets = [granary_store::MIGRATIONS, granary_identity::MIGRATIONS];
-        migrate(&options(&postgres.url()), &sets).await.unwrap();
+        migrate(&options(&postgres.url()), sets).await.unwrap();
         let (client, connection) = tokio_postgres::connect(&postgres.url(), NoTls).await.unwrap();
         tokio::spawn(connection);
         client.batch_execute("set search_path to granary").await.unwrap();
         let clock = ManualClock::new("2026-03-01T12:00:00Z".parse().unwrap());
         Self { clock, client, postgres, _folder: folder }
+    }
+
+    /// How its database is reached.
+    pub fn options(&self) -> DatabaseOptions {
+        options(&self.postgres.url())
     }
 
     /// The registry as one process has it. Its object store is never asked.
@@ -58,7 +67,7 @@ impl Tables {
         let buffers = PartBuffers::new(PartBufferOptions { count: 1, ..PartBufferOptions::default() });
         let uploads = Uploads::new(objects.clone(), buffers, Arc::clone(&clock));
         let cache = CacheOptions { folder: PathBuf::new(), disk_bytes: 0, memory_bytes: 0 };
-        let database = Database::new(&options(&self.postgres.url())).unwrap();
+        let database = Database::new(&self.options()).unwrap();
         Store::new(database, objects, uploads, BlobCache::open(&cache).unwrap(), clock)
     }
 
