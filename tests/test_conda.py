@@ -120,6 +120,57 @@ class TestPublishing:
             assert unpacked(answer.content).count(b"\xa7version\xa3") == len(versions)
 
 
+def version(server: Dev, method: str, package: Package, suffix: str = "") -> int:
+    path = f"/conda/api/channels/main/packages/{package.name}/versions/{package.subdir}/{package.filename}{suffix}"
+    return server.request(method, path, server.admin).status_code
+
+
+class TestRemoving:
+    def test_a_removed_package_is_in_no_index_and_gone(self, server: Dev, clients: Path):
+        kept, gone = Package("acme-gone", "1.0"), Package("acme-gone", "2.0")
+        publish(server, kept, gone)
+        assert gone.filename in repodata(server, "noarch")["packages.conda"]
+        assert get(server, f"noarch/{gone.filename}").status_code == 200
+        before = shards(server, "noarch", clients)["acme-gone"]
+        assert version(server, "DELETE", gone) == 200
+        whole = repodata(server, "noarch")
+        assert gone.filename not in whole["packages.conda"] and gone.filename not in whole["removed"]
+        assert kept.filename in whole["packages.conda"]
+        assert get(server, f"noarch/{gone.filename}").status_code == 404
+        assert shards(server, "noarch", clients)["acme-gone"] != before
+        assert get(server, f"noarch/{before}.msgpack.zst").status_code == 200, "somebody may hold the index of before"
+        assert version(server, "DELETE", gone) == 404
+        assert version(server, "DELETE", kept) == 200
+        assert "acme-gone" not in shards(server, "noarch", clients)
+        publish(server, gone)
+        assert gone.filename in repodata(server, "noarch")["packages.conda"]
+
+    def test_a_yanked_package_is_not_offered_and_still_there(self, server: Dev, clients: Path):
+        package = Package("acme-yanked")
+        publish(server, package)
+        record, before = repodata(server, "noarch")["packages.conda"][package.filename], shards(server, "noarch", clients)
+        for _ in range(2):
+            assert version(server, "PUT", package, "/yank") == 204
+            whole = repodata(server, "noarch")
+            assert package.filename not in whole["packages.conda"] and package.filename in whole["removed"]
+            digest = shards(server, "noarch", clients)["acme-yanked"]
+            assert package.filename.encode() in unpacked(get(server, f"noarch/{digest}.msgpack.zst").content)
+            assert digest != before["acme-yanked"] and get(server, f"noarch/{package.filename}").status_code == 200
+        assert version(server, "DELETE", package, "/yank") == 204
+        assert repodata(server, "noarch")["packages.conda"][package.filename] == record
+        assert shards(server, "noarch", clients) == before
+        assert version(server, "PUT", package, "/yank") == 204 and version(server, "DELETE", package) == 200
+        assert package.filename not in repodata(server, "noarch")["removed"]
+        assert version(server, "PUT", package, "/yank") == 404
+
+    def test_a_package_is_removed_by_its_own_name(self, server: Dev):
+        package = Package("acme-named")
+        publish(server, package)
+        path = f"/conda/api/channels/main/packages/acme-other/versions/noarch/{package.filename}"
+        assert server.request("DELETE", path, server.admin).status_code == 404
+        assert get(server, f"noarch/{package.filename}").status_code == 200
+
+
 def shards(server: Dev, subdir: str, clients: Path, channel: str = "main") -> dict[str, str]:
     """The index of shards, as py-rattler's reader of MessagePack would have it."""
     data = unpacked(get(server, f"{subdir}/repodata_shards.msgpack.zst", channel=channel).content)

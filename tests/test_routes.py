@@ -53,6 +53,12 @@ ROUTES: dict[tuple[str, str], tuple[str, str, int]] = {
     ("PUT", "/pypi/{channel}/+yank/{project}/{version}"): ("remove", "/pypi/{}/+yank/absent/1.0", 404),
     ("DELETE", "/pypi/{channel}/+yank/{project}/{version}"): ("remove", "/pypi/{}/+yank/absent/1.0", 404),
     ("GET", "/conda/get/{channel}/{subdir}/{file}"): ("read", "/conda/get/{}/noarch/repodata.json", 200),
+    ("DELETE", "/conda/api/channels/{channel}/packages/{package}/versions/{subdir}/{file}"):
+        ("remove", "/conda/api/channels/{}/packages/acme/versions/noarch/acme-1.0-0.conda", 404),
+    ("PUT", "/conda/api/channels/{channel}/packages/{package}/versions/{subdir}/{file}/yank"):
+        ("remove", "/conda/api/channels/{}/packages/acme/versions/noarch/acme-1.0-0.conda/yank", 404),
+    ("DELETE", "/conda/api/channels/{channel}/packages/{package}/versions/{subdir}/{file}/yank"):
+        ("remove", "/conda/api/channels/{}/packages/acme/versions/noarch/acme-1.0-0.conda/yank", 404),
     ("POST", "/conda/api/channels/{channel}/upload/{file}"): ("publish", "/conda/api/channels/{}/upload/acme-1.0-0.conda", 400),
 }
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use granary_core::{ReadFilter, Readable, Sha256, readable};
-use granary_http::index::{IndexKey, RangeSource, Section};
+use granary_http::index::{self, IndexKey, RangeSource};
 use granary_http::{Call, Refusal};
 use granary_splice::Document;
 use granary_store::{Channel, DbError};
 
-use crate::format::{ArchiveKind, Subdir, repodata};
+use crate::format::Subdir;
+use crate::format::repodata::{self, Section};
 use crate::state::{Conda, document_prefix, section_name};
 
 /// What of a channel somebody may read: nothing is left out where there is no filter.
@@ -36,13 +37,13 @@ impl Conda {
         };
         let source = Repodata { conda: self, channel, subdir, prefix, filter };
         let document = self.index.ranged(key, &source).await?;
-        // Two heads and a tail are there in any case.
-        let is_empty = document.parts().len() <= 3;
+        // The heads and the tail are there in any case.
+        let is_empty = document.parts().len() <= Section::ALL.len() + 1;
         Ok(Some(document).filter(|_| !is_empty || subdir.as_str() == Subdir::NOARCH))
     }
 }
 
-/// The records of a subdir: those of `.tar.bz2` files, then those of `.conda` files, each by their names.
+/// The entries of a subdir: section after section, and within each by their names.
 struct Repodata<'a> {
     conda: &'a Conda,
     channel: &'a Arc<Channel>,
@@ -55,15 +56,14 @@ impl Repodata<'_> {
     /// The records of one section, all of a name together.
     async fn of_section(
         &self,
-        kind: ArchiveKind,
+        section: Section,
         from: &str,
         to: Option<&str>,
     ) -> Result<Vec<(String, Vec<u8>)>, Refusal> {
         let database = self.conda.store.database();
-        let files = format!("%{}", kind.extension());
-        let params = (self.channel.id(), self.subdir.as_str());
+        let params = (self.channel.id(), self.subdir.as_str(), section.number());
         let rows =
-            database.query(&self.conda.sql.records, &[&params.0, &params.1, &files, &from, &to]).await?;
+            database.query(&self.conda.sql.records, &[&params.0, &params.1, &params.2, &from, &to]).await?;
         let mut records: Vec<(String, Vec<u8>)> = Vec::new();
         let mut last = "";
         for row in &rows {
@@ -71,13 +71,11 @@ impl Repodata<'_> {
             if self.filter.as_ref().is_some_and(|filter| !filter.admits(name)) {
                 continue;
             }
-            let entry = repodata::entry(
-                row.try_get(1).map_err(DbError::from)?,
-                row.try_get(2).map_err(DbError::from)?,
-            );
+            let entry =
+                section.entry(row.try_get(1).map_err(DbError::from)?, row.try_get(2).map_err(DbError::from)?);
             match records.last_mut().filter(|_| last == name) {
                 Some((_, entries)) => entries.extend_from_slice(entry.as_bytes()),
-                None => records.push((section_name(kind, name), entry.into_bytes())),
+                None => records.push((section_name(section, name), entry.into_bytes())),
             }
             last = name;
         }
@@ -92,12 +90,13 @@ impl RangeSource for Repodata<'_> {
         &self.prefix
     }
 
-    fn sections(&self) -> Vec<Section> {
-        let [first, second] = repodata::heads(self.subdir);
-        vec![
-            Section { start: String::new(), head: first },
-            Section { start: section_name(ArchiveKind::Conda, ""), head: second },
-        ]
+    fn sections(&self) -> Vec<index::Section> {
+        let section = |(position, section): (usize, Section)| index::Section {
+            // The first one begins with the lowest of all names.
+            start: if position == 0 { String::new() } else { section_name(section, "") },
+            head: section.head(self.subdir),
+        };
+        Section::ALL.into_iter().enumerate().map(section).collect()
     }
 
     fn tail(&self) -> String {
@@ -110,15 +109,15 @@ impl RangeSource for Repodata<'_> {
 
     async fn records(&self, from: &str, to: Option<&str>) -> Result<Vec<(String, Vec<u8>)>, Refusal> {
         let mut records = Vec::new();
-        for kind in [ArchiveKind::TarBz2, ArchiveKind::Conda] {
-            let (section, next) = (section_name(kind, ""), repodata::section(kind) + 1);
+        for section in Section::ALL {
+            let (start, next) = (section_name(section, ""), (section.number() + 1).to_string());
             // A bound that lies in another section leaves nothing, or everything.
-            if to.is_some_and(|to| to <= section.as_str()) || from >= next.to_string().as_str() {
+            if to.is_some_and(|to| to <= start.as_str()) || from >= next.as_str() {
                 continue;
             }
-            let first = from.strip_prefix(section.as_str()).unwrap_or_default();
-            let end = to.and_then(|to| to.strip_prefix(section.as_str()));
-            records.extend(self.of_section(kind, first, end).await?);
+            let first = from.strip_prefix(start.as_str()).unwrap_or_default();
+            let end = to.and_then(|to| to.strip_prefix(start.as_str()));
+            records.extend(self.of_section(section, first, end).await?);
         }
         Ok(records)
     }

@@ -2,9 +2,13 @@
 //!
 //! [`format`] is pure: names, packages, records, what an index says. [`Conda`] holds what the handlers share.
 
+mod author;
 pub mod format;
 mod index;
+mod jobs;
+mod locked_name;
 mod publish;
+mod remove;
 mod routes;
 mod shard_index;
 mod sql;
@@ -17,12 +21,18 @@ use granary_core::Format;
 use granary_http::Protocol;
 use granary_store::{ChannelCount, Migrations};
 
+pub use jobs::PERIODIC_JOBS;
 pub use state::Conda;
 pub use token_path::token_in_path;
 
 /// The migrations of packages and shards.
-pub const MIGRATIONS: Migrations =
-    Migrations { owner: "conda", files: &[("V1__packages", include_str!("../migrations/V1__packages.sql"))] };
+pub const MIGRATIONS: Migrations = Migrations {
+    owner: "conda",
+    files: &[
+        ("V1__packages", include_str!("../migrations/V1__packages.sql")),
+        ("V6__yanking", include_str!("../migrations/V6__yanking.sql")),
+    ],
+};
 
 /// How the packages and files of a channel are counted.
 pub const COUNT: ChannelCount = ChannelCount { format: Format::Conda, query: sql::COUNT };

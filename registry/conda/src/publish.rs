@@ -1,14 +1,16 @@
 //! A package comes into a channel: its row, its name's shard and what changed, in one transaction.
 
-use granary_http::{Call, Refusal};
+use granary_http::Refusal;
 use granary_store::objects::StoredObject;
 use granary_store::{BlobId, Channel, DbError, PublishTx};
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::format::shards::Shard;
+use crate::author::Author;
+use crate::format::repodata::Section;
 use crate::format::{PackageFile, Record};
-use crate::state::{Conda, document, read_digest};
+use crate::locked_name::LockedName;
+use crate::state::{Conda, document};
 
 /// A package that was read to its end and holds together.
 #[derive(Debug)]
@@ -42,7 +44,7 @@ impl Conda {
     /// and is not to be replaced.
     pub(crate) async fn publish(
         &self,
-        call: &Call,
+        author: &Author,
         channel: &Channel,
         package: &Package,
         stored: &StoredObject,
@@ -51,12 +53,9 @@ impl Conda {
         let Package { file, record, about, indexed_at } = package;
         let (subdir, name, filename) = (record.subdir().as_str(), file.name().as_str(), file.to_string());
         let mut tx = self.store.begin().await?;
-        let row = tx
-            .query_opt(&self.sql.lock_name, &[&channel.id(), &subdir, &name, indexed_at])
-            .await?
-            .ok_or_else(|| DbError::decode("name", "no row came back"))?;
-        let before: Option<&[u8]> = row.try_get(0).map_err(DbError::from)?;
-        let replaced = self.remove_standing(&tx, channel, package, replace).await?;
+        let place = (record.subdir(), file.name());
+        let locked = LockedName::lock(&tx, &self.sql, channel, place, *indexed_at).await?;
+        let replaced = replace && self.remove_standing(&tx, channel, package).await?;
         let json = record.to_json().map_err(Refusal::internal)?;
         let build_number =
             i64::try_from(record.build_number()).map_err(|error| DbError::decode("build number", error))?;
@@ -76,7 +75,7 @@ impl Conda {
                     &record.run_exports().to_string(),
                     about,
                     &blob,
-                    &call.caller.actor(),
+                    &author.name(),
                     indexed_at,
                 ],
             )
@@ -85,10 +84,14 @@ impl Conda {
             tx.rollback().await?;
             return Ok(false);
         }
-        self.renew_shard(&tx, channel, package, before).await?;
-        tx.touch(channel.scope, document(record.subdir(), file.kind(), file.name()));
+        locked.renew_shard(&tx, &self.sql).await?;
+        tx.touch(channel.scope, document(record.subdir(), Section::of(file.kind()), file.name()));
+        if replaced {
+            // It may have been yanked.
+            tx.touch(channel.scope, document(record.subdir(), Section::Removed, file.name()));
+        }
         let detail = json!({ "file": format!("{subdir}/{filename}"), "sha256": stored.digests.sha256, "replaced": replaced });
-        tx.audit(&call.audit_entry("publish", Some(name), detail)).await?;
+        tx.audit(&author.entry("publish", channel, Some(name), detail)).await?;
         tx.commit().await?;
         Ok(true)
     }
@@ -99,11 +102,7 @@ impl Conda {
         tx: &PublishTx,
         channel: &Channel,
         package: &Package,
-        replace: bool,
     ) -> Result<bool, DbError> {
-        if !replace {
-            return Ok(false);
-        }
         let (subdir, filename) = (package.record.subdir().as_str(), package.file.to_string());
         let row = tx.query_opt(&self.sql.standing, &[&channel.id(), &subdir, &filename]).await?;
         let Some(row) = row else { return Ok(false) };
@@ -111,40 +110,5 @@ impl Conda {
         tx.execute(&self.sql.delete_package, &[&id]).await?;
         tx.release_blob(BlobId(row.try_get(1)?)).await?;
         Ok(true)
-    }
-
-    /// Writes the shard of a name anew, from its rows as they are in the transaction.
-    async fn renew_shard(
-        &self,
-        tx: &PublishTx,
-        channel: &Channel,
-        package: &Package,
-        before: Option<&[u8]>,
-    ) -> Result<(), Refusal> {
-        let (subdir, name) = (package.record.subdir().as_str(), package.file.name().as_str());
-        let rows = tx.query(&self.sql.records_of_name, &[&channel.id(), &subdir, &name]).await?;
-        let mut records = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let (filename, record): (&str, &str) =
-                (row.try_get(0).map_err(DbError::from)?, row.try_get(1).map_err(DbError::from)?);
-            let file: PackageFile =
-                filename.parse().map_err(|error| DbError::decode("package file", error))?;
-            let run_exports: &str = row.try_get(2).map_err(DbError::from)?;
-            let record = Record::from_json(record, run_exports);
-            let record = record.map_err(|error| DbError::decode("record", error))?;
-            records.push((file, record));
-        }
-        let shard = Shard::new(records.iter().map(|(file, record)| (file, record)));
-        let shard = shard.map_err(Refusal::internal)?;
-        let digest = shard.sha256.as_bytes().as_slice();
-        let now = package.indexed_at;
-        if let Some(before) = before
-            && read_digest(before)? != shard.sha256
-        {
-            tx.execute(&self.sql.replace_shard, &[&channel.id(), &subdir, &before, &now]).await?;
-        }
-        tx.execute(&self.sql.insert_shard, &[&channel.id(), &digest, &subdir, &name, &shard.bytes]).await?;
-        tx.execute(&self.sql.set_shard, &[&channel.id(), &subdir, &name, &digest]).await?;
-        Ok(())
     }
 }

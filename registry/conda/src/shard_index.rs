@@ -131,8 +131,9 @@ impl Conda {
 impl Known {
     fn add(&mut self, row: &Row, admits: impl Fn(&str) -> bool) -> Result<(), DbError> {
         let name: &str = row.try_get(0)?;
-        if admits(name) {
-            self.shards.insert(name.to_owned(), read_digest(row.try_get(1)?)?);
+        // Without one where all packages of the name have gone.
+        if let Some(shard) = row.try_get::<_, Option<&[u8]>>(1)?.filter(|_| admits(name)) {
+            self.shards.insert(name.to_owned(), read_digest(shard)?);
         }
         self.changed_at = self.changed_at.max(row.try_get(2)?);
         Ok(())

@@ -7,7 +7,8 @@ use granary_http::{IndexCache, StoredFile};
 use granary_store::{Channel, DbError, Scope, Stamp, Store};
 use moka::sync::Cache;
 
-use crate::format::{ArchiveKind, PackageFile, PackageName, Subdir, repodata};
+use crate::format::repodata::Section;
+use crate::format::{PackageFile, PackageName, Subdir};
 use crate::shard_index::ShardIndexes;
 use crate::sql::Statements;
 
@@ -37,14 +38,14 @@ pub(crate) fn document_prefix(subdir: &Subdir) -> String {
     format!("repodata:{subdir}:")
 }
 
-/// How a name is told among those of both sections: the section's digit and the name.
-pub(crate) fn section_name(kind: ArchiveKind, name: &str) -> String {
-    format!("{}{name}", repodata::section(kind))
+/// How a name is told among those of all sections: the section's digit and the name.
+pub(crate) fn section_name(section: Section, name: &str) -> String {
+    format!("{}{name}", section.number())
 }
 
-/// The document that changes with every package of a name and kind.
-pub(crate) fn document(subdir: &Subdir, kind: ArchiveKind, name: &PackageName) -> String {
-    format!("{}{}", document_prefix(subdir), section_name(kind, name.as_str()))
+/// The document that changes with every package of a name in a section.
+pub(crate) fn document(subdir: &Subdir, section: Section, name: &PackageName) -> String {
+    format!("{}{}", document_prefix(subdir), section_name(section, name.as_str()))
 }
 
 impl Conda {
@@ -65,7 +66,7 @@ impl Conda {
         let revisions = self.store.revisions();
         let filename = file.to_string();
         let key = (channel.scope, Arc::from(format!("{subdir}/{filename}")));
-        let document = document(subdir, file.kind(), file.name());
+        let document = document(subdir, Section::of(file.kind()), file.name());
         // The stamp first: a change that comes after it makes the entry stale, never wrongly fresh.
         let stamp = revisions.stamp(channel.scope, &document);
         if let Some(entry) = self.files.get(&key).filter(|entry| entry.stamp == stamp) {

@@ -50,6 +50,10 @@ pub struct Assembled {
     pub identity: Identity,
     /// How buckets are named.
     pub naming: Arc<BucketNaming>,
+    /// Python channels.
+    pub pypi: Arc<PyPi>,
+    /// conda channels.
+    pub conda: Arc<Conda>,
 }
 
 /// Puts the store together; opens no connection.
@@ -76,7 +80,14 @@ pub async fn assemble(registry: &ValidRegistry) -> Result<Assembled, Failure> {
     .context("the cache of files")?;
     let store = Store::new(database, objects, uploads, cache, clock.clone());
     let identity = Identity::new(&store, identity_sources(registry, clock)?);
-    Ok(Assembled { store, identity, naming: Arc::new(store_config.bucket_naming.clone()) })
+    let index = IndexCache::new(store.revisions().clone(), registry.cache.memory);
+    Ok(Assembled {
+        pypi: Arc::new(PyPi::new(store.clone(), index.clone())),
+        conda: Arc::new(Conda::new(store.clone(), index)),
+        naming: Arc::new(store_config.bucket_naming.clone()),
+        store,
+        identity,
+    })
 }
 
 /// Whom to ask who somebody is. Asks nobody yet.
@@ -176,10 +187,7 @@ pub fn front(
     metrics: HttpMetrics,
     traces: bool,
 ) -> Result<Front, Failure> {
-    let store = &assembled.store;
-    let index = IndexCache::new(store.revisions().clone(), registry.cache.memory);
-    let pypi = Arc::new(PyPi::new(store.clone(), index.clone()));
-    let conda = Arc::new(Conda::new(store.clone(), index));
+    let Assembled { store, pypi, conda, .. } = assembled;
     let segments = MountedChannel::Segments(2);
     let account = || (Mount::new("", segments.clone()), granary_account::routes());
     let common = [

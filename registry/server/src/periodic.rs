@@ -28,7 +28,7 @@ const SCRUB_ON: SignedDuration = SignedDuration::from_secs(5);
 /// How soon the scrubber looks again when everything was read.
 const SCRUB_REST: SignedDuration = SignedDuration::from_mins(10);
 
-/// The periodic jobs: one of each in the queue, whatever the number of pods.
+/// The periodic jobs beside those of the protocols: one of each in the queue, whatever the number of pods.
 const PERIODIC: [&str; 4] = ["collect", "prune", "sweep", "scrub"];
 
 /// How the protocols count what is in their channels.
@@ -36,7 +36,7 @@ const COUNTS: [ChannelCount; 2] = [granary_pypi::COUNT, granary_conda::COUNT];
 
 /// Runs jobs, counts what is in the channels and writes counters down until told to stop.
 pub async fn run(registry: &ValidRegistry, assembled: &Assembled, stop: CancellationToken) {
-    let jobs = jobs(registry, &assembled.store, &assembled.identity);
+    let jobs = assembled.conda.handle_jobs(jobs(registry, &assembled.store, &assembled.identity));
     let flushing = flush_counters(assembled.store.clone(), assembled.identity.clone(), stop.clone());
     let counting = count_channels(assembled.store.clone(), stop.clone());
     tokio::join!(work(jobs, assembled.store.clone(), stop), flushing, counting);
@@ -54,7 +54,7 @@ async fn work(jobs: Jobs, store: Store, stop: CancellationToken) {
 }
 
 async fn enqueue_periodic(jobs: &Jobs, store: &Store) -> Result<(), DbError> {
-    for kind in PERIODIC {
+    for kind in PERIODIC.iter().chain(&granary_conda::PERIODIC_JOBS) {
         let job = NewJob {
             kind,
             dedup_key: Some(format!("periodic:{kind}")),

@@ -2,28 +2,57 @@
 
 use super::name::{ArchiveKind, Subdir};
 
-/// What stands before the records of each kind of archive: `.tar.bz2` first, then `.conda`.
-///
-/// # Errors
-/// None that is known: a text is always JSON.
-pub fn heads(subdir: &Subdir) -> [String; 2] {
-    // The characters of a subdir need no escape.
-    [format!("{{\"info\":{{\"subdir\":\"{subdir}\"}},\"packages\":{{"), "},\"packages.conda\":{".to_owned()]
+/// A list of `repodata.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Section {
+    /// `packages`: records of `.tar.bz2` files.
+    Packages,
+    /// `packages.conda`: records of `.conda` files.
+    PackagesConda,
+    /// `removed`: the names of files that are not offered any more.
+    Removed,
 }
 
-/// What stands behind all records.
-pub const TAIL: &str = "},\"removed\":[],\"repodata_version\":1}";
+impl Section {
+    /// All of them, in their order.
+    pub const ALL: [Self; 3] = [Self::Packages, Self::PackagesConda, Self::Removed];
 
-/// A record, with the comma before it: `record` is its JSON.
-pub fn entry(file_name: &str, record: &str) -> String {
-    // The characters of a file's name need no escape.
-    format!(",\n\"{file_name}\":{record}")
-}
+    /// The list that a package of this kind stands in while it is offered.
+    pub const fn of(kind: ArchiveKind) -> Self {
+        match kind {
+            ArchiveKind::TarBz2 => Self::Packages,
+            ArchiveKind::Conda => Self::PackagesConda,
+        }
+    }
 
-/// The section of [`heads`] that packages of this kind stand in.
-pub const fn section(kind: ArchiveKind) -> usize {
-    match kind {
-        ArchiveKind::TarBz2 => 0,
-        ArchiveKind::Conda => 1,
+    /// Its number, in the database and in the names of documents.
+    pub const fn number(self) -> i16 {
+        match self {
+            Self::Packages => 0,
+            Self::PackagesConda => 1,
+            Self::Removed => 2,
+        }
+    }
+
+    /// What stands before its entries.
+    pub fn head(self, subdir: &Subdir) -> String {
+        match self {
+            // The characters of a subdir need no escape.
+            Self::Packages => format!("{{\"info\":{{\"subdir\":\"{subdir}\"}},\"packages\":{{"),
+            Self::PackagesConda => "},\"packages.conda\":{".to_owned(),
+            Self::Removed => "},\"removed\":[".to_owned(),
+        }
+    }
+
+    /// An entry, with the comma before it: `record` is its JSON.
+    pub fn entry(self, file_name: &str, record: &str) -> String {
+        // The characters of a file's name need no escape.
+        match self {
+            Self::Packages | Self::PackagesConda => format!(",\n\"{file_name}\":{record}"),
+            Self::Removed => format!(",\n\"{file_name}\""),
+        }
     }
 }
+
+/// What stands behind all entries.
+pub const TAIL: &str = "],\"repodata_version\":1}";

@@ -1,6 +1,6 @@
 //! Sharded repodata (CEP 16): all records of one name in a file that is named by its digest, and an index of these files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use granary_core::Sha256;
 use jiff::Timestamp;
@@ -42,12 +42,14 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// The shard with these packages. The same packages give the same bytes.
+    /// The shard with these packages, and the names of files that are not offered any more. The same packages give the same
+    /// bytes.
     ///
     /// # Errors
     /// [`ShardError`].
     pub fn new<'a>(
         records: impl IntoIterator<Item = (&'a PackageFile, &'a Record)>,
+        removed: &[&str],
     ) -> Result<Self, ShardError> {
         let mut sections = [BTreeMap::new(), BTreeMap::new()];
         for (file, record) in records {
@@ -68,7 +70,11 @@ impl Shard {
             }
         }
         write_str(&mut out, "removed")?;
-        write_array_len(&mut out, 0)?;
+        let removed: BTreeSet<&str> = removed.iter().copied().collect();
+        write_array_len(&mut out, length(removed.len())?)?;
+        for file in removed {
+            write_str(&mut out, file)?;
+        }
         let bytes = zstd::bulk::compress(&out, LEVEL)?;
         Ok(Self { sha256: Sha256::of(&bytes), bytes })
     }
@@ -201,19 +207,19 @@ mod tests {
                 .map(|name| name.parse().unwrap())
                 .to_vec();
         let records: Vec<Record> = files.iter().map(|file| record(file.build())).collect();
-        let shard = Shard::new(files.iter().zip(&records)).unwrap();
+        let shard = Shard::new(files.iter().zip(&records), &["zlib-1.0-0.conda"]).unwrap();
         assert_eq!(shard.sha256, Sha256::of(&shard.bytes));
         let plain = zstd::stream::decode_all(shard.bytes.as_slice()).unwrap();
         let read: Read = rmp_serde::from_slice(&plain).unwrap();
         assert_eq!(read.packages.keys().collect::<Vec<_>>(), ["zlib-1.3.1-h_0.tar.bz2"]);
         assert_eq!(read.conda.keys().collect::<Vec<_>>(), ["zlib-1.3.1-h_0.conda", "zlib-1.3.1-h_1.conda"]);
-        assert!(read.removed.is_empty());
+        assert_eq!(read.removed, ["zlib-1.0-0.conda"]);
         let fields = &read.conda["zlib-1.3.1-h_1.conda"];
         assert_eq!((fields.md5.as_slice(), fields.size, fields.timestamp), (&[0; 16][..], 5_000_000_000, -1));
         assert_eq!((fields.f, fields.depends.len(), fields.x, fields.t), (1.5, 2, None, true));
         assert_eq!(fields.run_exports["weak"], ["zlib >=1.3"]);
         // In whatever order they come.
-        assert_eq!(Shard::new(files.iter().zip(&records).rev()).unwrap(), shard);
+        assert_eq!(Shard::new(files.iter().zip(&records).rev(), &["zlib-1.0-0.conda"]).unwrap(), shard);
     }
 
     #[test]

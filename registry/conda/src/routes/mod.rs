@@ -1,6 +1,7 @@
 //! The routes of conda channels, and the shape of their errors.
 
 mod get;
+mod remove;
 mod upload;
 
 use std::sync::Arc;
@@ -20,10 +21,16 @@ const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json"
 pub(crate) fn routes(state: &Arc<Conda>) -> Protocol {
     let read = Access::Channel(Action::Read);
     let publish = Access::Channel(Action::Publish);
+    let remove = Access::Channel(Action::Remove);
     let now = Freshness::Now;
+    let version = "/api/channels/{channel}/packages/{package}/versions/{subdir}/{file}";
+    let yank = "/api/channels/{channel}/packages/{package}/versions/{subdir}/{file}/yank";
     Protocol::new(Format::Conda, shape)
         .route(Method::GET, "/get/{channel}/{subdir}/{file}", read, now, state, get::file)
         .route(Method::POST, "/api/channels/{channel}/upload/{file}", publish, now, state, upload::upload)
+        .route(Method::DELETE, version, remove, now, state, remove::delete)
+        .route(Method::PUT, yank, remove, now, state, remove::yank)
+        .route(Method::DELETE, yank, remove, now, state, remove::unyank)
 }
 
 /// Errors are problem details, whose `detail` conda shows and the clients of Quetz read.

@@ -10,6 +10,7 @@ use granary_store::objects::Upload;
 use http::{Response, StatusCode};
 use serde_json::Value;
 
+use crate::author::Author;
 use crate::format::{PackageFile, PackageReader, Record};
 use crate::publish::{Package, Standing};
 use crate::state::Conda;
@@ -35,7 +36,7 @@ pub(super) async fn upload(state: Arc<Conda>, mut call: Call) -> Result<Response
         return Err(duplicate());
     }
     let stored = upload.finish().await?;
-    if !state.publish(&call, &channel, &package, &stored, force).await? {
+    if !state.publish(&Author::of(&call), &channel, &package, &stored, force).await? {
         // Another upload of this name was quicker: the object of ours is given up.
         state.store.doom(&stored).await?;
         return Err(duplicate());

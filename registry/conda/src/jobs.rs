@@ -1,0 +1,46 @@
+//! What conda channels need done beside requests.
+
+use std::sync::Arc;
+
+use granary_store::{DbError, Done, JobFailure, Jobs};
+use jiff::SignedDuration;
+
+use crate::state::Conda;
+
+/// The periodic jobs of conda channels: one of each in the queue, whatever the number of pods.
+pub const PERIODIC_JOBS: [&str; 1] = [PRUNE_SHARDS];
+
+const PRUNE_SHARDS: &str = "conda prune shards";
+/// How often it is looked for shards that nobody can ask for any more.
+const PRUNE_EVERY: SignedDuration = SignedDuration::from_hours(1);
+/// How long a shard stays after another one took its place: an index that lists it may be held for so long (CEP 16 asks
+/// for a week).
+const SHARDS_STAY: SignedDuration = SignedDuration::from_hours(8 * 24);
+
+impl Conda {
+    /// Adds what runs the jobs of conda channels.
+    #[must_use]
+    pub fn handle_jobs(self: &Arc<Self>, jobs: Jobs) -> Jobs {
+        let state = Arc::clone(self);
+        jobs.handle(PRUNE_SHARDS, move |_| {
+            let state = Arc::clone(&state);
+            async move {
+                let shards = state.prune_shards().await?;
+                tracing::info!(shards, "removed shards that were replaced long ago");
+                Ok::<_, JobFailure>(Done::Again(PRUNE_EVERY))
+            }
+        })
+    }
+
+    /// Removes the shards that were replaced long enough ago. Says how many.
+    async fn prune_shards(&self) -> Result<u64, DbError> {
+        let before = self.store.clock().now() - SHARDS_STAY;
+        let (mut removed, database) = (0, self.store.database());
+        loop {
+            match database.execute(&self.sql.prune_shards, &[&before]).await? {
+                0 => return Ok(removed),
+                some => removed += some,
+            }
+        }
+    }
+}
