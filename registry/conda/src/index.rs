@@ -1,16 +1,20 @@
 //! `repodata.json` of a subdir, as a document that costs what changed.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use granary_core::{ReadFilter, Readable, Sha256, readable};
 use granary_http::index::{self, IndexKey, RangeSource};
+use granary_http::stored_index::{StoredDocument, StoredSource};
 use granary_http::{Call, Refusal};
-use granary_splice::Document;
 use granary_store::{Channel, DbError};
 
 use crate::format::Subdir;
 use crate::format::repodata::{self, Section};
 use crate::state::{Conda, document_prefix, section_name};
+
+/// How many names are read again when one of them changes: with twenty packages each, somewhat more than one part.
+const MEAN_NAMES: NonZeroU32 = NonZeroU32::MIN.saturating_add(63);
 
 /// What of a channel somebody may read: nothing is left out where there is no filter.
 pub(crate) fn filter_of(call: &Call) -> Result<Option<ReadFilter>, Refusal> {
@@ -25,7 +29,11 @@ pub(crate) fn filter_of(call: &Call) -> Result<Option<ReadFilter>, Refusal> {
 impl Conda {
     /// The repodata of a subdir, of the packages that the caller may read. `None` where there are none, but in `noarch`, which
     /// every channel has.
-    pub(crate) async fn repodata(&self, call: &Call, subdir: &Subdir) -> Result<Option<Document>, Refusal> {
+    pub(crate) async fn repodata(
+        &self,
+        call: &Call,
+        subdir: &Subdir,
+    ) -> Result<Option<StoredDocument>, Refusal> {
         let channel = call.channel()?;
         let filter = filter_of(call)?;
         let class = filter.as_ref().map(|filter| Sha256::of(filter.fingerprint().as_bytes()).to_hex());
@@ -36,10 +44,8 @@ impl Conda {
             representation: class.unwrap_or_default().into(),
         };
         let source = Repodata { conda: self, channel, subdir, prefix, filter };
-        let document = self.index.ranged(key, &source).await?;
-        // The heads and the tail are there in any case.
-        let is_empty = document.parts().len() <= Section::ALL.len() + 1;
-        Ok(Some(document).filter(|_| !is_empty || subdir.as_str() == Subdir::NOARCH))
+        let document = self.index.document(&key, &source).await?;
+        Ok(Some(document).filter(|document| !document.is_empty() || subdir.as_str() == Subdir::NOARCH))
     }
 }
 
@@ -103,22 +109,54 @@ impl RangeSource for Repodata<'_> {
         repodata::TAIL.to_owned()
     }
 
-    fn separator_length(&self) -> usize {
-        1
+    fn separator(&self) -> &'static str {
+        ","
     }
 
     async fn records(&self, from: &str, to: Option<&str>) -> Result<Vec<(String, Vec<u8>)>, Refusal> {
         let mut records = Vec::new();
-        for section in Section::ALL {
-            let (start, next) = (section_name(section, ""), (section.number() + 1).to_string());
-            // A bound that lies in another section leaves nothing, or everything.
-            if to.is_some_and(|to| to <= start.as_str()) || from >= next.as_str() {
-                continue;
-            }
-            let first = from.strip_prefix(start.as_str()).unwrap_or_default();
-            let end = to.and_then(|to| to.strip_prefix(start.as_str()));
+        for (section, first, end) in within(from, to) {
             records.extend(self.of_section(section, first, end).await?);
         }
         Ok(records)
     }
+}
+
+impl StoredSource for Repodata<'_> {
+    fn mean_names(&self) -> NonZeroU32 {
+        MEAN_NAMES
+    }
+
+    async fn names(&self, from: &str, to: Option<&str>) -> Result<Vec<String>, Refusal> {
+        let (database, params) = (self.conda.store.database(), (self.channel.id(), self.subdir.as_str()));
+        let mut names = Vec::new();
+        for (section, first, end) in within(from, to) {
+            let number = section.number();
+            let rows =
+                database.query(&self.conda.sql.names, &[&params.0, &params.1, &number, &first, &end]).await?;
+            for row in &rows {
+                let name: &str = row.try_get(0).map_err(DbError::from)?;
+                if self.filter.as_ref().is_none_or(|filter| filter.admits(name)) {
+                    names.push(section_name(section, name));
+                }
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// The sections that lie between these bounds, each with the names to begin and to end with.
+fn within<'a>(
+    from: &'a str,
+    to: Option<&'a str>,
+) -> impl Iterator<Item = (Section, &'a str, Option<&'a str>)> {
+    Section::ALL.into_iter().filter_map(move |section| {
+        let (start, next) = (section_name(section, ""), (section.number() + 1).to_string());
+        // A bound that lies in another section leaves nothing, or everything.
+        if to.is_some_and(|to| to <= start.as_str()) || from >= next.as_str() {
+            return None;
+        }
+        let first = from.strip_prefix(start.as_str()).unwrap_or_default();
+        Some((section, first, to.and_then(|to| to.strip_prefix(start.as_str()))))
+    })
 }

@@ -29,6 +29,9 @@ granary_store::statements! {
         records = "select name, filename, record from @conda_package \
                    where channel_id = $1 and subdir = $2 and section = $3 and name >= $4 and ($5::text is null or name < $5) \
                    order by name, filename";
+        names = "select distinct name from @conda_package \
+                 where channel_id = $1 and subdir = $2 and section = $3 and name >= $4 and ($5::text is null or name < $5) \
+                 order by name";
         shards = "select name, shard, changed_at from @conda_name \
                   where channel_id = $1 and subdir = $2 order by name";
         shards_of = "select name, shard, changed_at from @conda_name \

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use granary_core::Sha256;
-use granary_http::{IndexCache, StoredFile};
+use granary_http::{StoredFile, StoredIndex};
 use granary_store::{Channel, DbError, Scope, Stamp, Store};
 use moka::sync::Cache;
 
@@ -20,7 +20,7 @@ const REMEMBERED_FILES: u64 = 50_000;
 pub struct Conda {
     pub(crate) store: Store,
     pub(crate) sql: Statements,
-    pub(crate) index: IndexCache,
+    pub(crate) index: StoredIndex,
     pub(crate) shards: ShardIndexes,
     files: Cache<(Scope, Arc<str>), Arc<FileEntry>>,
 }
@@ -50,7 +50,7 @@ pub(crate) fn document(subdir: &Subdir, section: Section, name: &PackageName) ->
 
 impl Conda {
     /// A server of conda channels over this store; `index` keeps its documents.
-    pub fn new(store: Store, index: IndexCache) -> Self {
+    pub fn new(store: Store, index: StoredIndex) -> Self {
         let sql = Statements::new(store.database().schema());
         let shards = ShardIndexes::new();
         Self { store, sql, index, shards, files: Cache::new(REMEMBERED_FILES) }

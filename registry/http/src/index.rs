@@ -88,8 +88,8 @@ pub trait RangeSource: Sync {
     /// What stands behind them.
     fn tail(&self) -> String;
 
-    /// How many bytes at the beginning of a record fall away when it is the first of its section: its comma.
-    fn separator_length(&self) -> usize;
+    /// What every record begins with, and falls away where it is the first of its section: a comma.
+    fn separator(&self) -> &'static str;
 
     /// The records whose names are at least `from` and below `to`, sorted by the bytes of their names.
     fn records(
@@ -218,7 +218,7 @@ fn assemble<S: RangeSource>(ranges: &[NameRange], source: &S, known: &mut KnownP
     while let Some(Section { head, .. }) = sections.next() {
         parts.push(known_or_new(known, head));
         let end = sections.peek().map(|next| next.start.as_str());
-        let mut separator = source.separator_length();
+        let mut separator = source.separator().len();
         while let Some(range) = ranges.next_if(|range| end.is_none_or(|end| range.first.as_str() < end)) {
             for part in &range.parts {
                 match std::mem::take(&mut separator) {

@@ -8,11 +8,10 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use granary_core::{Action, ChannelName, Format, Principal, Readable, readable};
+use granary_core::{Action, ChannelName, Format, Readable, readable};
 use granary_identity::{Caller, Credential, Identity, Recognition};
-use granary_splice::{Document, Encoding};
 use granary_store::{AuditEntry, Channel, Scope, Store};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::path::Query;
@@ -20,7 +19,7 @@ use crate::proxy::Origin;
 use crate::rates::RateLimits;
 use crate::refusal::Refusal;
 use crate::routes::{Access, Params, Routes};
-use crate::{Body, EntityTag, FileResponse, RequestBody, RequestPath, csrf, encoding, index};
+use crate::{Body, RequestBody, RequestPath, csrf};
 
 /// How old the knowledge may be that a route relies on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -406,78 +405,4 @@ fn log_in() -> Refusal {
 /// The same answer for what is hidden and for what is absent.
 fn hidden(caller: &Caller) -> Refusal {
     if caller.is_anonymous() { log_in() } else { Refusal::not_found("there is no such thing here for you") }
-}
-
-/// In the order in which we like to send them.
-const ENCODINGS: [Encoding; 3] = [Encoding::Zstd, Encoding::Gzip, Encoding::Identity];
-
-impl Call {
-    /// The response that carries an index document: encoded once for all, with its `ETag`, `304` where the client
-    /// has it already.
-    pub async fn index_response(
-        &self,
-        document: Document,
-        content_type: &'static str,
-    ) -> Result<Response<Body>, Refusal> {
-        let encoding = encoding::negotiate(&self.arrival.headers, &ENCODINGS);
-        let mut headers = HeaderMap::new();
-        headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
-        if let Some(coding) = encoding.content_coding() {
-            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
-        }
-        // The same HTML stands under two types, which a cache must not take for each other.
-        let mark = if content_type.ends_with("+html") { "-v1" } else { "" };
-        self.document_response(document, encoding, content_type, mark, headers).await
-    }
-
-    /// How long an index of the channel may be kept: it is always asked for again, which a 304 makes cheap, since what was
-    /// published a moment ago is there. Whether a shared cache may keep it depends on who may read all of it.
-    ///
-    /// # Errors
-    /// Where the path names no channel.
-    pub fn index_cache_control(&self) -> Result<HeaderValue, Refusal> {
-        let channel = self.channel()?;
-        let read = readable(&channel.grants, &Principal::Anonymous, channel.format, &channel.name);
-        let is_public = matches!(read, Readable::All);
-        Ok(HeaderValue::from_static(if is_public { "no-cache" } else { "private, no-cache" }))
-    }
-
-    /// The response that carries an index document in a compressed form as a file of its own, such as
-    /// `repodata.json.zst`.
-    pub async fn compressed_index_response(
-        &self,
-        document: Document,
-        encoding: Encoding,
-        content_type: &'static str,
-    ) -> Result<Response<Body>, Refusal> {
-        self.document_response(document, encoding, content_type, "-file", HeaderMap::new()).await
-    }
-
-    /// `mark` tells what has the same bytes and is another resource, or another form of it.
-    async fn document_response(
-        &self,
-        document: Document,
-        encoding: Encoding,
-        content_type: &'static str,
-        mark: &'static str,
-        headers: HeaderMap,
-    ) -> Result<Response<Body>, Refusal> {
-        index::encoded(&document, encoding).await.map_err(Refusal::internal)?;
-        let tag = format!("{}{mark}", document.etag(encoding).trim_matches('"'));
-        let response = FileResponse {
-            size: document.len(encoding),
-            etag: EntityTag::strong(&tag).ok(),
-            last_modified: None,
-            content_type: HeaderValue::from_static(content_type),
-            file_name: None,
-            cache_control: self.index_cache_control()?,
-            headers,
-        };
-        let open = move |range: std::ops::Range<u64>| {
-            let length = range.end - range.start;
-            let body = Body::chunks(document.range(encoding, range), length);
-            async move { Ok::<_, Refusal>(body) }
-        };
-        response.respond::<_, _, Refusal>(&self.arrival.method, &self.arrival.headers, open).await
-    }
 }

@@ -373,8 +373,8 @@ impl RangeSource for ProjectList<'_> {
         tail
     }
 
-    fn separator_length(&self) -> usize {
-        usize::from(!self.html)
+    fn separator(&self) -> &'static str {
+        if self.html { "" } else { "," }
     }
 
     async fn records(&self, from: &str, to: Option<&str>) -> Result<Vec<(String, Vec<u8>)>, Refusal> {

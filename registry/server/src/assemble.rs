@@ -15,7 +15,7 @@ use granary_http::metrics::HttpMetrics;
 use granary_http::pipeline::{PublicUrls, Services};
 use granary_http::proxy::{ProxyHeaders, TrustedProxies};
 use granary_http::rates::MonotonicClock;
-use granary_http::{Hosts, ListenAddress, Mount, MountedChannel, RateLimits, Rates, Table};
+use granary_http::{Hosts, ListenAddress, Mount, MountedChannel, RateLimits, Rates, StoredIndex, Table};
 use granary_identity::{Authenticators, Identity, Passwords, Providers, Sources, Workloads};
 use granary_process::{Context, Failure};
 use granary_pypi::PyPi;
@@ -80,10 +80,12 @@ pub async fn assemble(registry: &ValidRegistry) -> Result<Assembled, Failure> {
     .context("the cache of files")?;
     let store = Store::new(database, objects, uploads, cache, clock.clone());
     let identity = Identity::new(&store, identity_sources(registry, clock)?);
-    let index = IndexCache::new(store.revisions().clone(), registry.cache.memory);
+    // One half for documents that are in memory whole, one for the parts of large ones.
+    let memory = registry.cache.memory / 2;
+    let index = IndexCache::new(store.revisions().clone(), memory);
     Ok(Assembled {
-        pypi: Arc::new(PyPi::new(store.clone(), index.clone())),
-        conda: Arc::new(Conda::new(store.clone(), index)),
+        pypi: Arc::new(PyPi::new(store.clone(), index)),
+        conda: Arc::new(Conda::new(store.clone(), StoredIndex::new(store.clone(), memory))),
         naming: Arc::new(store_config.bucket_naming.clone()),
         store,
         identity,

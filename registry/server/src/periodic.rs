@@ -94,7 +94,8 @@ fn jobs(registry: &ValidRegistry, store: &Store, identity: &Identity) -> Jobs {
                     (now - SignedDuration::from_hours(24 * USAGE_DAYS)).to_zoned(TimeZone::UTC).date();
                 let usage = store.prune_usage_days(oldest).await?;
                 let credentials = identity.prune().await?;
-                tracing::info!(audit, usage, credentials, "removed rows that were kept long enough");
+                let parts = store.prune_documents().await?;
+                tracing::info!(audit, usage, credentials, parts, "removed rows that were kept long enough");
                 Ok::<_, JobFailure>(Done::Again(PRUNE_EVERY))
             }
         })

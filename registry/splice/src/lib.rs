@@ -40,12 +40,13 @@
 //! assert_ne!(next.etag(Encoding::Zstd), document.etag(Encoding::Zstd));
 //! ```
 //!
-//! To keep a part elsewhere, store [`Part::plain`] under [`Part::digest`] and render it again.
+//! What is too large to be held has only its [`outline`] in memory.
 
 pub mod cut;
 mod document;
 mod encoding;
 mod gzip_member;
+pub mod outline;
 mod part;
 mod zstd_frame;
 

@@ -8,6 +8,7 @@ mod audit;
 mod channels;
 mod connection_string;
 mod database;
+mod documents;
 mod error;
 mod jobs;
 mod migrate;
@@ -35,13 +36,14 @@ pub use apply::{
 pub use audit::{AuditEntry, AuditFilter, AuditOutcome, AuditPage, AuditRow};
 pub use channels::{Channel, ChannelState, Directory};
 pub use database::{ConnectError, Database, DatabaseOptions, Param, wants_tls};
+pub use documents::{Checkpoint, CheckpointKey};
 pub use error::DbError;
 pub use jobs::{Done, JobCount, JobFailure, JobLock, Jobs, NewJob};
 pub use migrate::{
     MIGRATIONS, MigrateError, Migrations, Missing, applied_migrations, migrate, missing_migrations,
 };
 pub use publish::{AttachError, BlobId, PublishTx};
-pub use revision::{Changes, Revisions, Scope, Stamp};
+pub use revision::{Changes, Position, Revisions, Scope, Stamp};
 pub use schema::{Schema, SchemaError};
 pub use stats::{ChannelCount, ChannelStats};
 pub use upkeep::{Collected, Scrubbed, UpkeepError};

@@ -23,6 +23,7 @@ pub const MIGRATIONS: Migrations = Migrations {
         ("V1__foundation", include_str!("../migrations/V1__foundation.sql")),
         ("V2__operator", include_str!("../migrations/V2__operator.sql")),
         ("V3__audit", include_str!("../migrations/V3__audit.sql")),
+        ("V4__documents", include_str!("../migrations/V4__documents.sql")),
     ],
 };
 

@@ -57,6 +57,22 @@ struct Slot {
 
 type Slots = [Slot; SLOTS];
 
+/// How far a scope has come: to be kept beside what was read then, and compared by another process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position(Slots);
+
+impl Position {
+    pub(crate) fn steps_and_marks(&self) -> (Vec<i64>, Vec<i64>) {
+        self.0.iter().map(|slot| (slot.n, slot.mark)).unzip()
+    }
+
+    pub(crate) fn of(steps: &[i64], marks: &[i64]) -> Result<Self, DbError> {
+        let slots: Vec<Slot> = steps.iter().zip(marks).map(|(n, mark)| Slot { n: *n, mark: *mark }).collect();
+        let wrong = |slots: Vec<Slot>| DbError::decode("revision", format!("{} slots", slots.len()));
+        Ok(Self(slots.try_into().map_err(wrong)?))
+    }
+}
+
 #[derive(Debug)]
 struct ScopeState {
     slots: Slots,
@@ -172,6 +188,23 @@ impl Revisions {
         known.get(&scope).map(|state| state.stamp)
     }
 
+    /// How far the scope has come, and the stamp that it has there.
+    pub fn position(&self, scope: Scope) -> Option<(Stamp, Position)> {
+        let known = self.shared.scopes.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(&scope).map(|state| (state.stamp, Position(state.slots)))
+    }
+
+    /// What changed in the scope after a position that perhaps another process was at, with the stamp that the answer is good
+    /// for. `None` when the scope has never been asked for.
+    pub async fn changes_after(
+        &self,
+        scope: Scope,
+        position: &Position,
+    ) -> Result<Option<(Stamp, Changes)>, DbError> {
+        let Some((stamp, Position(now))) = self.position(scope) else { return Ok(None) };
+        Ok(Some((stamp, self.shared.changes_between(scope, &position.0, &now).await?)))
+    }
+
     /// What changed in the scope after `stamp`, with the stamp that the answer is good for.
     pub fn changes_since(&self, scope: Scope, stamp: Stamp) -> Option<(Stamp, Changes)> {
         let known = self.shared.scopes.read().unwrap_or_else(PoisonError::into_inner);
@@ -227,11 +260,8 @@ impl Shared {
         let rows = self.database.query(&self.sql.revision_slots, &[&ids]).await?;
         for row in &rows {
             let scope = Scope(row.try_get(0)?);
-            let (steps, marks): (Vec<i64>, Vec<i64>) = (row.try_get(1)?, row.try_get(2)?);
-            let slots: Vec<Slot> = steps.into_iter().zip(marks).map(|(n, mark)| Slot { n, mark }).collect();
-            let slots: Slots = slots
-                .try_into()
-                .map_err(|slots: Vec<Slot>| DbError::decode("revision", format!("{} slots", slots.len())))?;
+            let Position(slots) =
+                Position::of(&row.try_get::<_, Vec<i64>>(1)?, &row.try_get::<_, Vec<i64>>(2)?)?;
             self.learn(scope, slots, asked).await?;
         }
         Ok(())

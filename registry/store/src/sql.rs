@@ -26,6 +26,24 @@ crate::statements! {
                 insert into @change (scope, slot, n, mark, document) \
                 select $1, $2, bumped.n - cardinality($3::text[]) + d.ordinality, $4, d.document \
                 from bumped, unnest($3::text[]) with ordinality as d (document, ordinality)";
+        // documents
+        keep_parts = "insert into @document_part (channel_id, key, bytes, kept_at) \
+                      select $1, k.key, k.bytes, $4 from unnest($2::bytea[], $3::bytea[]) as k (key, bytes) \
+                      on conflict (channel_id, key) do update set kept_at = excluded.kept_at";
+        parts = "select key, bytes from @document_part where channel_id = $1 and key = any($2)";
+        save_checkpoint = "insert into @document_checkpoint (channel_id, document, generation, steps, marks, outline, parts, saved_at) \
+                           values ($1, $2, $3, $4, $5, $6, $7, $8) \
+                           on conflict (channel_id, document, generation) do update set steps = excluded.steps, \
+                               marks = excluded.marks, outline = excluded.outline, parts = excluded.parts, \
+                               saved_at = excluded.saved_at";
+        checkpoint = "select steps, marks, outline from @document_checkpoint \
+                      where channel_id = $1 and document = $2 and generation = $3";
+        prune_checkpoints = "delete from @document_checkpoint c where saved_at < $1 and exists ( \
+                                 select from @document_checkpoint n where n.channel_id = c.channel_id \
+                                 and n.document = c.document and n.saved_at > c.saved_at)";
+        prune_parts = "delete from @document_part p where (channel_id, key) in ( \
+                           select channel_id, key from @document_part where kept_at < $1 \
+                           except select channel_id, unnest(parts) from @document_checkpoint limit $2)";
         insert_slots = "insert into @revision_slot (scope, slot, n) select $1, slot, 0 from generate_series(0, 15) as slot \
                         on conflict do nothing";
         delete_slots = "delete from @revision_slot where scope = $1";

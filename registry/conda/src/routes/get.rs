@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use granary_core::{Action, Sha256};
 use granary_http::{Body, Call, EntityTag, FileResponse, Refusal};
-use granary_splice::Encoding;
 use http::{HeaderMap, HeaderValue, Response};
 use jiff::Timestamp;
 
@@ -25,11 +24,11 @@ pub(super) async fn file(state: Arc<Conda>, call: Call) -> Result<Response<Body>
     match param("file") {
         "repodata.json" => {
             let document = state.repodata(&call, &subdir).await?.ok_or_else(absent)?;
-            call.index_response(document, JSON).await
+            call.stored_response(&state.index, document, JSON).await
         }
         "repodata.json.zst" => {
             let document = state.repodata(&call, &subdir).await?.ok_or_else(absent)?;
-            call.compressed_index_response(document, Encoding::Zstd, ZSTD).await
+            call.stored_file_response(&state.index, document, ZSTD).await
         }
         "repodata_shards.msgpack.zst" => shard_index(&state, &call, &subdir).await,
         file => {

@@ -30,8 +30,8 @@ impl RangeSource for Names {
         "]]".to_owned()
     }
 
-    fn separator_length(&self) -> usize {
-        1
+    fn separator(&self) -> &'static str {
+        ","
     }
 
     async fn records(&self, from: &str, to: Option<&str>) -> Result<Vec<(String, Vec<u8>)>, Infallible> {
