@@ -342,8 +342,8 @@ settings! {
         pub dir: Option<PathBuf> = None,
         /// How much of the folder may be filled; 0 turns the cache off.
         pub max_size: Raw<ByteSize> = Raw::new("1Gi"),
-        /// How much memory index documents may take.
-        pub memory: Raw<ByteSize> = Raw::new("64Mi"),
+        /// How much memory index documents may take: one half for those that are held whole, one for the parts of large ones.
+        pub memory: Raw<ByteSize> = Raw::new("128Mi"),
     }
 }
 

@@ -264,8 +264,9 @@ class Server:
         return self.session.delete(self.file_url(name, filename, channel=channel), auth=auth or self.admin, timeout=30)
 
     def wait_for_channel(self, name: str, seconds: float = 10) -> None:
-        """Waits until a channel's file has been applied."""
-        wait_until(lambda: self.get(f"/pypi/{name}/+simple/", self.admin).status_code == 200, seconds, f"channel {name}")
+        """Waits until a channel's file has been applied, whichever its format."""
+        indexes = f"/pypi/{name}/+simple/", f"/conda/get/{name}/noarch/repodata.json"
+        wait_until(lambda: any(self.get(index, self.admin).status_code == 200 for index in indexes), seconds, f"channel {name}")
 
 
 class Dev(Server):

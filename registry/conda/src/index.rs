@@ -1,13 +1,13 @@
 //! `repodata.json` of a subdir, as a document that costs what changed.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
 
 use granary_core::{ReadFilter, Readable, Sha256, readable};
 use granary_http::index::{self, IndexKey, RangeSource};
 use granary_http::stored_index::{StoredDocument, StoredSource};
 use granary_http::{Call, Refusal};
 use granary_store::{Channel, DbError};
+use jiff::SignedDuration;
 
 use crate::format::Subdir;
 use crate::format::repodata::{self, Section};
@@ -34,8 +34,16 @@ impl Conda {
         call: &Call,
         subdir: &Subdir,
     ) -> Result<Option<StoredDocument>, Refusal> {
-        let channel = call.channel()?;
-        let filter = filter_of(call)?;
+        let document = self.document(call.channel()?, subdir, filter_of(call)?).await?;
+        Ok(Some(document).filter(|document| !document.is_empty() || subdir.as_str() == Subdir::NOARCH))
+    }
+
+    async fn document(
+        &self,
+        channel: &Channel,
+        subdir: &Subdir,
+        filter: Option<ReadFilter>,
+    ) -> Result<StoredDocument, Refusal> {
         let class = filter.as_ref().map(|filter| Sha256::of(filter.fingerprint().as_bytes()).to_hex());
         let prefix = document_prefix(subdir);
         let key = IndexKey {
@@ -44,15 +52,36 @@ impl Conda {
             representation: class.unwrap_or_default().into(),
         };
         let source = Repodata { conda: self, channel, subdir, prefix, filter };
-        let document = self.index.document(&key, &source).await?;
-        Ok(Some(document).filter(|document| !document.is_empty() || subdir.as_str() == Subdir::NOARCH))
+        self.index.document(&key, &source).await
+    }
+
+    /// Reads again what changed of large documents that nobody has asked for in a long time, while it can still be told what
+    /// that is. Says how many.
+    pub(crate) async fn refresh_indexes(&self, unsaved_for: SignedDuration) -> Result<usize, Refusal> {
+        let moved = self.store.moved_checkpoints(unsaved_for).await?;
+        if moved.is_empty() {
+            return Ok(0);
+        }
+        let channels = self.store.directory().all().await?;
+        let mut refreshed = 0;
+        for (scope, document) in moved {
+            let channel = channels.iter().find(|channel| channel.scope == scope);
+            let subdir = document.trim().strip_prefix("repodata:").and_then(|rest| rest.strip_suffix(':'));
+            let subdir = subdir.and_then(|subdir| subdir.parse::<Subdir>().ok());
+            if let Some((channel, subdir)) = channel.zip(subdir) {
+                self.store.revisions().refresh(&[scope]).await?;
+                self.document(channel, &subdir, None).await?;
+                refreshed += 1;
+            }
+        }
+        Ok(refreshed)
     }
 }
 
 /// The entries of a subdir: section after section, and within each by their names.
 struct Repodata<'a> {
     conda: &'a Conda,
-    channel: &'a Arc<Channel>,
+    channel: &'a Channel,
     subdir: &'a Subdir,
     prefix: String,
     filter: Option<ReadFilter>,

@@ -98,6 +98,16 @@ impl Store {
         Ok(Some(Checkpoint { position, outline: row.try_get(2)? }))
     }
 
+    /// The documents of which nothing was saved for so long although their scopes have moved on since.
+    pub async fn moved_checkpoints(
+        &self,
+        unsaved_for: SignedDuration,
+    ) -> Result<Vec<(Scope, String)>, DbError> {
+        let before = self.clock().now() - unsaved_for;
+        let rows = self.database().query(&self.sql().moved_checkpoints, &[&before]).await?;
+        rows.iter().map(|row| Ok((Scope(row.try_get(0)?), row.try_get(1)?))).collect()
+    }
+
     /// Removes parts that no checkpoint lists and checkpoints of programs that are not run any more. Says how many parts.
     pub async fn prune_documents(&self) -> Result<u64, DbError> {
         let now = self.clock().now();

@@ -38,6 +38,8 @@ crate::statements! {
                                saved_at = excluded.saved_at";
         checkpoint = "select steps, marks, outline from @document_checkpoint \
                       where channel_id = $1 and document = $2 and generation = $3";
+        moved_checkpoints = "select distinct channel_id, document from @document_checkpoint c where saved_at < $1 and steps <> ( \
+                                 select array_agg(n order by slot) from @revision_slot s where s.scope = c.channel_id)";
         prune_checkpoints = "delete from @document_checkpoint c where saved_at < $1 and exists ( \
                                  select from @document_checkpoint n where n.channel_id = c.channel_id \
                                  and n.document = c.document and n.saved_at > c.saved_at)";

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures_util::stream;
-use granary_core::Sha256;
 use granary_splice::outline::{ExpandError, Form, PartOutline, Piece};
 use granary_store::DbError;
 
@@ -70,27 +69,29 @@ impl Sending {
         // Texts are larger than their compressed forms: fewer of them at a time.
         let most = if self.form == Form::Zstd { FETCHED_AT_ONCE } else { 2 };
         let pieces: Vec<Piece> = self.pieces.by_ref().take(most).collect();
-        let missing: Vec<Sha256> = pieces
-            .iter()
-            .filter_map(|piece| match piece {
-                Piece::Part(part, _) if self.at_hand(part).is_none() => Some(part.key),
-                Piece::Part(..) | Piece::Bytes(_) => None,
-            })
-            .collect();
         let scope = self.document.scope;
-        let loaded = if missing.is_empty() {
-            HashMap::new()
-        } else {
-            self.index.store.document_parts(scope, &missing).await?
-        };
-        for (key, bytes) in &loaded {
-            self.index.parts.insert((scope, *key), bytes.clone());
+        let (mut found, mut missing) = (HashMap::new(), Vec::new());
+        for piece in &pieces {
+            if let Piece::Part(part, _) = piece {
+                match self.at_hand(part) {
+                    // Taken hold of now: what is remembered next may drive it out.
+                    Some(bytes) => drop(found.insert(part.key, bytes)),
+                    None => missing.push(part.key),
+                }
+            }
+        }
+        if !missing.is_empty() {
+            let loaded = self.index.store.document_parts(scope, &missing).await?;
+            for (key, bytes) in &loaded {
+                self.index.parts.insert((scope, *key), bytes.clone());
+            }
+            found.extend(loaded);
         }
         for piece in pieces {
             let bytes = match piece {
                 Piece::Bytes(bytes) => bytes,
                 Piece::Part(part, range) => {
-                    let bytes = loaded.get(&part.key).cloned().or_else(|| self.at_hand(&part));
+                    let bytes = found.get(&part.key);
                     let right = bytes.filter(|bytes| u32::try_from(bytes.len()) == Ok(part.zstd_len));
                     let Some(bytes) = right else {
                         self.document.distrusted.store(true, Ordering::Relaxed);
@@ -98,7 +99,7 @@ impl Sending {
                     };
                     match self.form {
                         Form::Zstd => bytes.slice(range),
-                        Form::Plain => part.expand(&bytes)?.slice(range),
+                        Form::Plain => part.expand(bytes)?.slice(range),
                     }
                 }
             };
