@@ -7,14 +7,14 @@ import time
 from pathlib import Path
 
 from .report import Report
-from .sections import SECTIONS, Bench, Sizes
+from .sections import LONG_SECTIONS, SECTIONS, Bench, Sizes
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("mode", choices=["quick", "full"])
     parser.add_argument("--output", type=Path, required=True, help="where the table goes, as Markdown")
-    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS), help="these sections alone")
+    parser.add_argument("--only", nargs="+", choices=[*SECTIONS, *LONG_SECTIONS], default=list(SECTIONS), help="these sections alone")
     options = parser.parse_args()
 
     folder = Path(tempfile.mkdtemp(prefix="granary-bench-"))
@@ -24,7 +24,7 @@ def main() -> None:
     try:
         for name in options.only:
             print(f"== {name}", flush=True)
-            SECTIONS[name](bench)
+            (SECTIONS | LONG_SECTIONS)[name](bench)
     finally:
         bench.close()
         shutil.rmtree(folder, ignore_errors=True)

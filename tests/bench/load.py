@@ -160,20 +160,27 @@ class Publishing:
         return sorted(self.seconds)[min(len(self.seconds) - 1, int(len(self.seconds) * share))]
 
 
-def _worker(target: Target, make: Callable[[int], Dist], numbers: list[int], ahead: bool, gate, results) -> None:
-    """One client. Bodies that fit in memory are made before the clock starts."""
-    def body(number: int) -> bytes:
-        return multipart(form(make(number)))
+# Path, headers and body of an upload.
+Upload = tuple[str, dict[str, str], bytes]
 
-    bodies: Iterable[bytes] = [body(number) for number in numbers] if ahead else map(body, numbers)
-    path = urlsplit(target.url).path
+
+def as_form(target: Target, dist: Dist) -> Upload:
+    """An upload as twine sends it."""
+    body = multipart(form(dist))
+    return urlsplit(target.url).path, target.headers(len(body)), body
+
+
+def _worker(target: Target, make: Callable[[int], object], upload: Callable[[Target, object], Upload], numbers: list[int], ahead: bool, gate, results) -> None:
+    """One client. Bodies that fit in memory are made before the clock starts."""
+    made = (upload(target, make(number)) for number in numbers)
+    uploads: Iterable[Upload] = list(made) if ahead else made
     done = []
     gate.wait()
     try:
         with Line(target.url) as line:
-            for each in bodies:
+            for path, headers, body in uploads:
                 started = time.perf_counter()
-                status, _ = line.request("POST", path, target.headers(len(each)), each)
+                status, _ = line.request("POST", path, headers, body)
                 ended = time.perf_counter()
                 if status >= 300:
                     raise RuntimeError(f"answered with {status}")
@@ -183,12 +190,13 @@ def _worker(target: Target, make: Callable[[int], Dist], numbers: list[int], ahe
         results.put(f"{target.url}: {error}")
 
 
-def publish(target: Target, make: Callable[[int], Dist], numbers: Iterable[int], *, clients: int = 8, ahead: bool = True) -> Publishing:
+def publish(target: Target, make: Callable[[int], object], numbers: Iterable[int], *, clients: int = 8, ahead: bool = True,
+                  upload: Callable[[Target, object], Upload] = as_form) -> Publishing:
     """Publishes `make(number)` for each number, by so many clients at once, each on a connection of its own."""
     context = multiprocessing.get_context("fork")
     gate, results = context.Barrier(clients + 1), context.Queue()
     numbers = list(numbers)
-    workers = [context.Process(target=_worker, args=(target, make, numbers[start::clients], ahead, gate, results)) for start in range(clients)]
+    workers = [context.Process(target=_worker, args=(target, make, upload, numbers[start::clients], ahead, gate, results)) for start in range(clients)]
     for worker in workers:
         worker.start()
     gate.wait()

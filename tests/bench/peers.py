@@ -1,12 +1,15 @@
 """The peers: each started on loopback with the settings its own documentation gives for production."""
 
 import os
+import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import requests
 
+from tests.harness.conda_packages import Package
 from tests.harness.places import TESTS, cache_dir, environment
 from tests.harness.processes import dies_with_parent, free_port, resident, wait_until
 from tests.harness.registry import ObjectStore
@@ -177,6 +180,54 @@ class Nginx(Peer):
         """Offers a file; its URL."""
         (self.root / name).write_bytes(content)
         return f"{self.url}/{name}"
+
+
+class Quetz(Peer):
+    """Quetz without plugins over SQLite, as its `run --dev` sets it up: the one channel that its test key may write to is full of packages."""
+
+    name = "quetz"
+    CHANNEL = "channel0"
+
+    def prepare(self) -> None:
+        self.programs = environment(TESTS / "peers" / "quetz.txt") / "bin"
+        self.key = ""
+        (self.folder / "config.toml").write_text(f"""
+            [github]
+            client_id = "none"
+            client_secret = "none"
+            [sqlalchemy]
+            database_url = "sqlite:///{self.folder}/quetz.sqlite"
+            [session]
+            secret = "b72376b88e6f249cb0921052ea8a092381ca17fd8bb0caf4d847e337b3d34cf8"
+            https_only = false
+            [logging]
+            level = "WARNING"
+            file = ""
+        """)
+
+    def command(self) -> list[str]:
+        return [str(self.programs / "quetz"), "run", str(self.folder / "deployment"), "--copy-conf", str(self.folder / "config.toml"), "--dev",
+                "--host", "127.0.0.1", "--port", str(self.port)]
+
+    def started(self) -> None:
+        log = (self.folder / "log").read_text()
+        self.key = re.search(r'Test API key created for user "\w+": (\S+)', log)[1]
+
+    @property
+    def target(self) -> Target:
+        return Target(f"{self.url}/api/channels/{self.CHANNEL}/upload/")
+
+    def fill(self, packages: Iterable[Package]) -> None:
+        """Puts packages into the channel's folder and has them read: uploads would take hours."""
+        count, headers = 0, {"X-API-Key": self.key}
+        for package in packages:
+            place = self.folder / "deployment" / "channels" / self.CHANNEL / package.subdir
+            place.mkdir(parents=True, exist_ok=True)
+            (place / package.filename).write_bytes(package.content())
+            count += 1
+        channel = f"{self.url}/api/channels/{self.CHANNEL}"
+        requests.put(f"{channel}/actions", json={"action": "reindex"}, headers=headers, timeout=60).raise_for_status()
+        wait_until(lambda: requests.get(channel, headers=headers, timeout=600).json()["packages_count"] >= count, 3600, "quetz", interval=1)
 
 
 class Minio(Peer):

@@ -11,7 +11,7 @@ from tests.harness.places import TESTS
 
 from .load import Load, Publishing
 
-COLUMNS = ["granary", "nginx", "pypiserver", "devpi"]
+COLUMNS = ["granary", "nginx", "pypiserver", "devpi", "quetz"]
 
 
 def number(value: float) -> str:
@@ -91,17 +91,19 @@ class Report:
         print(f"  note: {text}", flush=True)
 
     def markdown(self) -> str:
-        head = ["", *COLUMNS, *(f"granary ÷ {peer}" for peer in COLUMNS[1:])]
+        columns = [name for name in COLUMNS if any(name in values for _, values in self.rows)]
+        peers = [name for name in columns if name != "granary"]
+        head = ["", *columns, *(f"granary ÷ {peer}" for peer in peers)]
         lines = [f"Run of {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, `make bench BENCH={self.mode}`, on {machine()}.", "",
                  "Rates are requests a second, in brackets the median and the 99th percentile of the time that one took.", "",
                  "| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
         for what, values in self.rows:
             ours = rate_of(values.get("granary"))
             ratios = []
-            for peer in COLUMNS[1:]:
+            for peer in peers:
                 theirs = rate_of(values.get(peer))
                 ratios.append(f"{number(ours / theirs)} ×" if ours and theirs else "")
-            cells = [cell(values[name]) if name in values else "" for name in COLUMNS]
+            cells = [cell(values[name]) if name in values else "" for name in columns]
             lines.append("| " + " | ".join([what, *cells, *ratios]) + " |")
         lines += ["", "| figure to reach | measured | |", "| --- | --- | --- |"]
         lines += [f"| {goal.text} | {goal.measured} | {'reached' if goal.met else '**missed**'} |" for goal in self.goals]
@@ -115,7 +117,7 @@ def machine() -> str:
     cpu = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), platform.machine())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
     nginx = subprocess.run(["/usr/sbin/nginx", "-v"], capture_output=True, text=True).stderr.strip().rpartition("/")[2]
-    pins = {peer: version for peer in ("pypiserver", "devpi-server") for file in (TESTS / "peers").glob("*.txt")
+    pins = {peer: version for peer in ("pypiserver", "devpi-server", "quetz-server") for file in (TESTS / "peers").glob("*.txt")
             for line in file.read_text().splitlines() for name, _, version in [line.partition("==")] if name == peer}
     peers = ", ".join([f"nginx {nginx}", *(f"{peer} {version}" for peer, version in pins.items())])
     return f"{cpu}, {os.cpu_count()} cores shared by the servers, their database and the load, {memory:.0f} GiB, Linux {platform.release()}; {peers}"

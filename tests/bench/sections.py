@@ -20,6 +20,7 @@ from tests.harness.server import JSON_INDEX, Dev, Server
 from tests.harness.wire import basic
 
 from . import data
+from .conda import conda, conda_huge
 from .authorization import ACCOUNT, PASSWORD, Subject, latencies, rates
 from .delay import delayed
 from .load import Line, Publishing, Target, in_turns, once, publish, wrk
@@ -45,12 +46,17 @@ class Sizes:
     many: tuple[int, ...]
     blocks: int
     turns: tuple[float, int]
+    conda_names: int
+    conda_publishes: int
+    quetz_packages: int
 
     @staticmethod
     def of(mode: str) -> "Sizes":
         if mode == "quick":
-            return Sizes(seconds=3, projects=4_000, uploads=1_000, devpi_uploads=200, series=2_000, late=500, large_blocks=100, many=(8, 16), blocks=40, turns=(1, 2))
-        return Sizes(seconds=10, projects=50_000, uploads=1_000, devpi_uploads=1_000, series=10_000, late=1_000, large_blocks=500, many=(16, 64), blocks=60, turns=(1, 6))
+            return Sizes(seconds=3, projects=4_000, uploads=1_000, devpi_uploads=200, series=2_000, late=500, large_blocks=100, many=(8, 16), blocks=40, turns=(1, 2),
+                         conda_names=2_000, conda_publishes=50, quetz_packages=200)
+        return Sizes(seconds=10, projects=50_000, uploads=1_000, devpi_uploads=1_000, series=10_000, late=1_000, large_blocks=500, many=(16, 64), blocks=60, turns=(1, 6),
+                     conda_names=50_000, conda_publishes=300, quetz_packages=2_000)
 
 
 def publishes_to(server: Server, channel: str) -> Target:
@@ -405,4 +411,6 @@ def idle(bench: Bench) -> None:
 
 
 SECTIONS: dict[str, Callable[[Bench], None]] = {"idle": idle, "indexes": indexes, "downloads": downloads, "uploads": uploads, "memory": memory,
-                                               "authorization": authorization}
+                                               "authorization": authorization, "conda": conda}
+# What takes most of an hour is measured only when it is named.
+LONG_SECTIONS: dict[str, Callable[[Bench], None]] = {"conda-huge": conda_huge}

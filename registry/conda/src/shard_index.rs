@@ -22,9 +22,15 @@ const REMEMBERED: u64 = 256;
 /// A subdir of a channel, and the fingerprint of what is left out of it.
 type Key = (Scope, Subdir, Arc<str>);
 
-/// The indexes that this process holds.
+/// How many bytes of shards are kept.
+const REMEMBERED_SHARDS: u64 = 16 << 20;
+
+/// The indexes that this process holds, and the shards that are asked for often.
 #[derive(Debug)]
-pub(crate) struct ShardIndexes(Cache<Key, Arc<Mutex<Known>>>);
+pub(crate) struct ShardIndexes {
+    indexes: Cache<Key, Arc<Mutex<Known>>>,
+    shards: Cache<(Scope, Subdir, Sha256), (PackageName, Bytes)>,
+}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -47,7 +53,11 @@ pub(crate) struct ShardIndex {
 
 impl ShardIndexes {
     pub(crate) fn new() -> Self {
-        Self(Cache::new(REMEMBERED))
+        let shards = Cache::builder()
+            .max_capacity(REMEMBERED_SHARDS)
+            .weigher(|_, (_, bytes): &(PackageName, Bytes)| u32::try_from(bytes.len()).unwrap_or(u32::MAX))
+            .build();
+        Self { indexes: Cache::new(REMEMBERED), shards }
     }
 }
 
@@ -61,7 +71,7 @@ impl Conda {
     ) -> Result<ShardIndex, Refusal> {
         let class = filter.map(ReadFilter::fingerprint).unwrap_or_default();
         let key = (channel.scope, subdir.clone(), class.into());
-        let known = self.shards.0.get_with(key, Arc::default);
+        let known = self.shards.indexes.get_with(key, Arc::default);
         let mut known = known.lock().await;
         let stamp = self.store.revisions().scope_stamp(channel.scope);
         if let Some(file) = known.file.clone().filter(|_| stamp.is_some() && known.stamp >= stamp) {
@@ -119,12 +129,18 @@ impl Conda {
         subdir: &Subdir,
         sha256: Sha256,
     ) -> Result<Option<(PackageName, Bytes)>, DbError> {
+        let key = (channel.scope, subdir.clone(), sha256);
+        if let Some(known) = self.shards.shards.get(&key) {
+            return Ok(Some(known));
+        }
         let digest = sha256.as_bytes().as_slice();
         let params = (channel.id(), subdir.as_str());
         let row = self.store.database().query_opt(&self.sql.shard, &[&params.0, &params.1, &digest]).await?;
         let Some(row) = row else { return Ok(None) };
         let name = row.try_get::<_, &str>(0)?.parse().map_err(|error| DbError::decode("name", error))?;
-        Ok(Some((name, Bytes::from(row.try_get::<_, Vec<u8>>(1)?))))
+        let shard = (name, Bytes::from(row.try_get::<_, Vec<u8>>(1)?));
+        self.shards.shards.insert(key, shard.clone());
+        Ok(Some(shard))
     }
 }
 

@@ -127,7 +127,7 @@ impl Protocol {
     /// Adds a route. `state` is what the protocol's handlers share.
     #[must_use]
     pub fn route<S, H, R>(
-        mut self,
+        self,
         method: Method,
         pattern: &'static str,
         access: Access,
@@ -140,9 +140,31 @@ impl Protocol {
         H: Fn(Arc<S>, Call) -> R + Copy + Send + Sync + 'static,
         R: Future<Output = Result<Response<Body>, Refusal>> + Send + 'static,
     {
+        self.route_by_freshness(method, pattern, access, move |_| freshness, state, handler)
+    }
+
+    /// Adds a route below which stand things that have to be known more and less freshly: `freshness` tells it by what the
+    /// route's variables matched.
+    #[must_use]
+    pub fn route_by_freshness<S, F, H, R>(
+        mut self,
+        method: Method,
+        pattern: &'static str,
+        access: Access,
+        freshness: F,
+        state: &Arc<S>,
+        handler: H,
+    ) -> Self
+    where
+        S: Send + Sync + 'static,
+        F: Fn(&Params) -> Freshness + Copy + Send + Sync + 'static,
+        H: Fn(Arc<S>, Call) -> R + Copy + Send + Sync + 'static,
+        R: Future<Output = Result<Response<Body>, Refusal>> + Send + 'static,
+    {
         let (format, shape, state) = (self.format, self.shape, Arc::clone(state));
         self.routes = self.routes.route(method, pattern, access, move |arrival: Arrival| {
             let state = Arc::clone(&state);
+            let freshness = freshness(&arrival.params);
             async move {
                 let store = arrival.services.store.clone();
                 let again = (freshness == Freshness::WithinASecond).then(|| arrival.without_body());

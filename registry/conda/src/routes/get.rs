@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use granary_core::{Action, Sha256};
-use granary_http::{Body, Call, EntityTag, FileResponse, Refusal};
+use granary_http::{Body, Call, EntityTag, FileResponse, Freshness, Params, Refusal};
 use http::{HeaderMap, HeaderValue, Response};
 use jiff::Timestamp;
 
@@ -16,6 +16,13 @@ const JSON: &str = "application/json";
 const ZSTD: &str = "application/zstd";
 /// What the names of shards and of their index end with.
 const SHARD: &str = ".msgpack.zst";
+
+/// Packages and shards never change; indexes do.
+pub(super) fn freshness(params: &Params) -> Freshness {
+    let file = params.get("file").unwrap_or_default();
+    let is_shard = file.strip_suffix(SHARD).is_some_and(|digest| digest.parse::<Sha256>().is_ok());
+    if is_shard || file.parse::<PackageFile>().is_ok() { Freshness::WithinASecond } else { Freshness::Now }
+}
 
 /// `GET` and `HEAD` of anything in a subdir.
 pub(super) async fn file(state: Arc<Conda>, call: Call) -> Result<Response<Body>, Refusal> {

@@ -26,7 +26,14 @@ pub(crate) fn routes(state: &Arc<Conda>) -> Protocol {
     let version = "/api/channels/{channel}/packages/{package}/versions/{subdir}/{file}";
     let yank = "/api/channels/{channel}/packages/{package}/versions/{subdir}/{file}/yank";
     Protocol::new(Format::Conda, shape)
-        .route(Method::GET, "/get/{channel}/{subdir}/{file}", read, now, state, get::file)
+        .route_by_freshness(
+            Method::GET,
+            "/get/{channel}/{subdir}/{file}",
+            read,
+            get::freshness,
+            state,
+            get::file,
+        )
         .route(Method::POST, "/api/channels/{channel}/upload/{file}", publish, now, state, upload::upload)
         .route(Method::DELETE, version, remove, now, state, remove::delete)
         .route(Method::PUT, yank, remove, now, state, remove::yank)
