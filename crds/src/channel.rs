@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use granary_core::{Format, PackagePattern, Role, Subject};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
+use crate::source::ChannelSource;
 use crate::value::{ByteSize, Raw};
 
 /// A `Channel` object.
@@ -203,37 +204,6 @@ pub struct Permission {
     #[cfg_attr(feature = "kubernetes", schemars(length(max = 500)))]
     pub except: Vec<Raw<PackagePattern>>,
 }
-
-/// Where a channel's packages come from: exactly one of these; `hosted` when none is named.
-///
-/// The contents of the three that are not served yet are not looked at.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "kubernetes", schemars(transform = crate::schema::source_rules))]
-pub struct ChannelSource {
-    /// Uploads.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hosted: Option<HostedSource>,
-    /// Another registry, asked when a package is missing. Not served yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "kubernetes", schemars(schema_with = "crate::schema::any_object"))]
-    pub proxy: Option<Map<String, Json>>,
-    /// A copy of another registry. Not served yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "kubernetes", schemars(schema_with = "crate::schema::any_object"))]
-    pub mirror: Option<Map<String, Json>>,
-    /// Other channels, seen as one. Not served yet.
-    #[serde(default, rename = "virtual", skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "kubernetes", schemars(schema_with = "crate::schema::any_object"))]
-    pub virtual_: Option<Map<String, Json>>,
-}
-
-/// A channel that holds what is uploaded to it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
-pub struct HostedSource {}
 
 /// The settings of a format that has none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

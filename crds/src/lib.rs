@@ -23,6 +23,7 @@ mod registry;
 #[cfg(feature = "kubernetes")]
 mod schema;
 mod secret;
+mod source;
 #[cfg(feature = "kubernetes")]
 mod status;
 mod validate;
@@ -32,9 +33,8 @@ pub use bucket::{BucketName, BucketNameError, BucketNaming, BucketNamingError};
 #[cfg(feature = "kubernetes")]
 pub use channel::ChannelObject;
 pub use channel::{
-    BucketSpec, Channel, ChannelDownloads, ChannelLimits, ChannelSource, ChannelSpec, DeletionPolicy,
-    EncryptionSpec, EncryptionType, HostedSource, LifecycleSpec, NoSettings, ObjectMeta, Permission,
-    PyPiSettings, RegistryRef, Visibility,
+    BucketSpec, Channel, ChannelDownloads, ChannelLimits, ChannelSpec, DeletionPolicy, EncryptionSpec,
+    EncryptionType, LifecycleSpec, NoSettings, ObjectMeta, Permission, PyPiSettings, RegistryRef, Visibility,
 };
 pub use deployment::{
     AllowedNamespaces, Autoscaling, CertificateRef, GatewaySpec, IngressSpec, IssuerKind, IssuerRef,
@@ -62,13 +62,14 @@ pub use registry::{
     ProtocolHostSpec, ProxySpec, TelemetrySpec,
 };
 pub use secret::{Secret, SecretSource};
+pub use source::{ChannelSource, HostedSource, MirrorSource, Priority, ProxySource, Removal, VirtualSource};
 #[cfg(feature = "kubernetes")]
 pub use status::{ChannelStatus, RegistryStatus};
 pub use validate::{
     Admins, Authenticator, AuthenticatorSource, BucketPlan, Cache, ChannelSettings, Database, Encryption,
-    GitHub, Identity, InitialAdmin, Issuer, Jobs, KeySource, Ldap, Limits, Logins, ObjectStore, Oidc,
-    Outbound, PasswordCost, PasswordSource, Provider, ProviderKind, Sessions, Telemetry, ValidChannel,
-    ValidRegistry, validate_channel, validate_channel_spec, validate_registry,
+    GitHub, Identity, InitialAdmin, Issuer, Jobs, KeySource, Ldap, Limits, Logins, Mirror, ObjectStore, Oidc,
+    Outbound, PasswordCost, PasswordSource, Provider, ProviderKind, Proxy, Sessions, Source, Telemetry,
+    ValidChannel, ValidRegistry, Virtual, validate_channel, validate_channel_spec, validate_registry,
 };
 pub use value::{ByteSize, Cidr, HostName, HttpUrl, ListenAddress, Raw, SchemaName, Value, ValueError};
 

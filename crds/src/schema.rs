@@ -194,6 +194,10 @@ pub(crate) fn channel_rules(schema: &mut Schema) {
                 "!has(self.title) || !self.title.matches('[[:cntrl:]]')",
                 "title is one line, with no control characters; put the rest into description",
             ),
+            (
+                "self.format == 'conda' || (!has(self.source.proxy) && !has(self.source.mirror) && !has(self.source.virtual))",
+                "proxy, mirror and virtual channels of this format are not served yet; write hosted: {} or leave source out",
+            ),
         ],
     );
     for format in FORMATS {
@@ -224,8 +228,8 @@ pub(crate) fn source_rules(schema: &mut Schema) {
     add(
         schema,
         &[(
-            "!has(self.proxy) && !has(self.mirror) && !has(self.virtual)",
-            "proxy, mirror and virtual channels are not served yet; write hosted: {} or leave source out",
+            "[has(self.hosted), has(self.proxy), has(self.mirror), has(self.virtual)].filter(is, is).size() <= 1",
+            "a channel has one source: keep one of hosted, proxy, mirror and virtual",
         )],
     );
 }

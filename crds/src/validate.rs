@@ -4,6 +4,7 @@ mod channel;
 mod identity;
 mod provider;
 mod registry;
+mod source;
 
 pub(crate) use channel::is_object_name;
 pub use channel::{
@@ -18,6 +19,7 @@ pub use registry::{
     Admins, Cache, Database, InitialAdmin, Jobs, Limits, ObjectStore, Outbound, PasswordSource, Telemetry,
     ValidRegistry, validate_registry,
 };
+pub use source::{Mirror, Proxy, Source, Virtual};
 
 #[cfg(test)]
 mod tests;

@@ -5,11 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::bucket::{BucketName, BucketNaming};
 use crate::channel::{
-    BucketSpec, Channel, ChannelSource, ChannelSpec, DeletionPolicy, EncryptionType, Permission,
-    PyPiSettings, RegistryRef, Visibility,
+    BucketSpec, Channel, ChannelSpec, DeletionPolicy, EncryptionType, Permission, PyPiSettings, RegistryRef,
+    Visibility,
 };
 use crate::problem::{Problem, Problems};
 use crate::value::{ByteSize, Raw};
+
+use super::source::{Source, source};
 
 /// The most permissions of a channel, and the most entries of each list in one.
 const MAX_PERMISSIONS: usize = 500;
@@ -65,6 +67,8 @@ pub struct ChannelSettings {
     pub redirect_downloads: bool,
     /// The largest upload in bytes; none leaves it to the registry.
     pub max_upload_size: Option<u64>,
+    /// Where the packages come from.
+    pub source: Source,
     /// Settings of a `pypi` channel; the defaults in others.
     pub pypi: PyPiSettings,
 }
@@ -113,8 +117,7 @@ pub fn validate_channel_spec(
     let problems = &mut Problems::default();
     object_names(problems, object_name, namespace, spec.registry_ref.as_ref());
     let name = channel_name(problems, object_name, spec);
-    let settings = settings(problems, spec);
-    check_source(problems, &spec.source);
+    let settings = settings(problems, spec, name.as_ref());
     let grants = grants(problems, spec);
     let bucket = bucket(problems, &spec.bucket);
     let valid = name.zip(settings).zip(bucket).map(|((name, settings), bucket)| ValidChannel {
@@ -175,7 +178,11 @@ fn channel_name(problems: &mut Problems, object_name: &str, spec: &ChannelSpec) 
     ChannelName::parse(spec.format, text).map_err(|error| problems.add(path, error.to_string())).ok()
 }
 
-fn settings(problems: &mut Problems, spec: &ChannelSpec) -> Option<ChannelSettings> {
+fn settings(
+    problems: &mut Problems,
+    spec: &ChannelSpec,
+    name: Option<&ChannelName>,
+) -> Option<ChannelSettings> {
     let format = spec.format;
     let blocks = [
         (Format::Conan, spec.conan.is_some()),
@@ -192,18 +199,20 @@ fn settings(problems: &mut Problems, spec: &ChannelSpec) -> Option<ChannelSettin
     check_prose(problems, "spec.title", spec.title.as_deref(), MAX_TITLE, false);
     check_prose(problems, "spec.description", spec.description.as_deref(), MAX_DESCRIPTION, true);
     let path = "spec.limits.maxUploadSize";
-    let max_upload_size = problems.read_optional(path, spec.limits.max_upload_size.as_ref())?;
-    if max_upload_size == Some(ByteSize::new(0)) {
+    let max_upload_size = problems.read_optional(path, spec.limits.max_upload_size.as_ref());
+    if max_upload_size == Some(Some(ByteSize::new(0))) {
         problems.add(
             path,
             "a limit of 0 lets nothing in; leave it out for the registry's limit, or remove the grants",
         );
     }
+    let source = source(problems, format, name, &spec.source);
     Some(ChannelSettings {
         title: spec.title.clone(),
         description: spec.description.clone(),
         redirect_downloads: spec.downloads.redirect,
-        max_upload_size: max_upload_size.map(ByteSize::bytes),
+        max_upload_size: max_upload_size?.map(ByteSize::bytes),
+        source: source?,
         pypi: spec.pypi.unwrap_or_default(),
     })
 }
@@ -220,25 +229,6 @@ fn check_prose(problems: &mut Problems, path: &str, text: Option<&str>, max: usi
             "write one line, with no control characters"
         };
         problems.add(path, message);
-    }
-}
-
-fn check_source(problems: &mut Problems, source: &ChannelSource) {
-    let sources = [
-        ("hosted", source.hosted.is_some()),
-        ("proxy", source.proxy.is_some()),
-        ("mirror", source.mirror.is_some()),
-        ("virtual", source.virtual_.is_some()),
-    ];
-    let named: Vec<&str> = sources.iter().filter(|(_, present)| *present).map(|(name, _)| *name).collect();
-    if named.len() > 1 {
-        problems.add("spec.source", format!("a channel has one source; keep one of {}", named.join(", ")));
-    }
-    for name in named.into_iter().filter(|name| *name != "hosted") {
-        problems.add(
-            format!("spec.source.{name}"),
-            format!("{name} channels are not served yet; write `hosted: {{}}` or leave spec.source out"),
-        );
     }
 }
 

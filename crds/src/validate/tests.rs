@@ -129,7 +129,7 @@ fn all_problems_of_a_channel_are_told_at_once() {
         ]
     );
     let message = |path: &str| problems.iter().find(|problem| problem.path == path).unwrap().message.as_str();
-    assert!(message("spec.source.proxy").contains("not served yet"));
+    assert!(message("spec.source.proxy").contains("of the format pypi are not served yet"));
     assert!(message("spec.permissions[1].packages[0]").contains("`acme-tools`"));
     assert!(message("spec.permissions[1].subjects[0]").contains("user:NAME"));
 }
@@ -367,4 +367,53 @@ fn what_is_wrong_with_an_identity_provider_is_told_by_its_path() {
     );
     let without_folder = registry(json!({"identity": {"providers": [{"name": "github", "github": github}]}}));
     assert_eq!(paths(&without_folder.unwrap_err()), ["spec.identity.providers[0].github.clientSecretKey"]);
+}
+
+#[test]
+fn packages_may_come_from_elsewhere() {
+    let source = |source: serde_json::Value| channel(json!({"format": "conda", "source": source}));
+    let proxied = source(
+        json!({"proxy": {"url": "https://upstream.example/main/", "include": ["acme-*"], "revalidateAfter": "90s"}}),
+    );
+    let Source::Proxy(proxy) = proxied.unwrap().settings.source else { panic!() };
+    assert_eq!((proxy.url.as_str(), proxy.revalidate_after_ms), ("https://upstream.example/main", 90_000));
+    assert!(!proxy.allow_private_addresses);
+    let copied = source(
+        json!({"mirror": {"url": "https://upstream.example/main", "include": ["python 3.13.*"], "removal": "follow"}}),
+    );
+    let Source::Mirror(mirror) = copied.unwrap().settings.source else { panic!() };
+    assert!(mirror.follow_removal && mirror.schedule_ms == 3_600_000);
+    let seen = source(json!({"virtual": {"channels": ["first", "second"]}})).unwrap();
+    let Source::Virtual(union) = &seen.settings.source else { panic!() };
+    assert!(!union.is_flexible);
+    // As the store keeps it.
+    let kept = serde_json::to_value(&seen.settings).unwrap();
+    assert_eq!(serde_json::from_value::<ChannelSettings>(kept).unwrap(), seen.settings);
+    assert_eq!(serde_json::from_value::<ChannelSettings>(json!({})).unwrap().source, Source::Hosted);
+}
+
+#[test]
+fn all_problems_of_a_source_are_told_at_once() {
+    let problems = channel(json!({"name": "own", "format": "conda", "source": {
+        "proxy": {"url": "ftp://upstream.example", "include": ["a b"], "revalidateAfter": "soon"},
+        "mirror": {"url": "upstream", "subdirs": ["Linux"], "exclude": ["a 1 0 x"], "schedule": "5s"},
+        "virtual": {"channels": ["own", "a/b", "c", "c"]},
+    }}))
+    .unwrap_err();
+    assert_eq!(
+        paths(&problems),
+        [
+            "spec.source",
+            "spec.source.proxy.url",
+            "spec.source.proxy.include[0]",
+            "spec.source.proxy.revalidateAfter",
+            "spec.source.mirror.url",
+            "spec.source.mirror.subdirs[0]",
+            "spec.source.mirror.exclude[0]",
+            "spec.source.mirror.schedule",
+            "spec.source.virtual.channels[0]",
+            "spec.source.virtual.channels[1]",
+            "spec.source.virtual.channels[3]",
+        ]
+    );
 }

@@ -14,6 +14,21 @@ impl Author {
         Self(call.audit_entry("", None, Value::Null))
     }
 
+    /// A job of ours.
+    pub(crate) fn job(name: &'static str) -> Self {
+        Self(AuditEntry {
+            actor: name.to_owned(),
+            credential: "none".to_owned(),
+            address: None,
+            action: "",
+            channel: None,
+            package: None,
+            detail: Value::Null,
+            outcome: "done",
+            request_id: None,
+        })
+    }
+
     /// The name of who acts.
     pub(crate) fn name(&self) -> &str {
         &self.0.actor

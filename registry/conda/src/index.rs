@@ -34,7 +34,17 @@ impl Conda {
         call: &Call,
         subdir: &Subdir,
     ) -> Result<Option<StoredDocument>, Refusal> {
-        let document = self.document(call.channel()?, subdir, filter_of(call)?).await?;
+        self.repodata_of(call.channel()?, filter_of(call)?, subdir).await
+    }
+
+    /// As [`Conda::repodata`], of a channel that the call need not name.
+    pub(crate) async fn repodata_of(
+        &self,
+        channel: &Channel,
+        filter: Option<ReadFilter>,
+        subdir: &Subdir,
+    ) -> Result<Option<StoredDocument>, Refusal> {
+        let document = self.document(channel, subdir, filter).await?;
         Ok(Some(document).filter(|document| !document.is_empty() || subdir.as_str() == Subdir::NOARCH))
     }
 

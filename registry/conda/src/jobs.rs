@@ -7,9 +7,10 @@ use granary_store::{DbError, Done, JobFailure, Jobs};
 use jiff::SignedDuration;
 
 use crate::state::Conda;
+use crate::upstream::mirror::{LOOK_EVERY, MIRROR, MIRRORS};
 
 /// The periodic jobs of conda channels: one of each in the queue, whatever the number of pods.
-pub const PERIODIC_JOBS: [&str; 2] = [PRUNE_SHARDS, REFRESH_INDEXES];
+pub const PERIODIC_JOBS: [&str; 3] = [PRUNE_SHARDS, REFRESH_INDEXES, MIRRORS];
 
 const PRUNE_SHARDS: &str = "conda prune shards";
 const REFRESH_INDEXES: &str = "conda refresh indexes";
@@ -33,6 +34,19 @@ impl Conda {
     #[must_use]
     pub fn handle_jobs(self: &Arc<Self>, jobs: Jobs) -> Jobs {
         let (pruning, refreshing) = (Arc::clone(self), Arc::clone(self));
+        let (mirrors, mirror) = (Arc::clone(self), Arc::clone(self));
+        let jobs = jobs
+            .handle(MIRRORS, move |_| {
+                let state = Arc::clone(&mirrors);
+                async move {
+                    state.begin_mirrors().await?;
+                    Ok::<_, JobFailure>(Done::Again(LOOK_EVERY))
+                }
+            })
+            .handle(MIRROR, move |payload| {
+                let state = Arc::clone(&mirror);
+                async move { state.mirror_turn(&payload).await }
+            });
         jobs.handle(PRUNE_SHARDS, move |_| {
             let state = Arc::clone(&pruning);
             async move {

@@ -14,6 +14,7 @@ mod shard_index;
 mod sql;
 mod state;
 mod token_path;
+mod upstream;
 
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ pub const MIGRATIONS: Migrations = Migrations {
     owner: "conda",
     files: &[
         ("V1__packages", include_str!("../migrations/V1__packages.sql")),
+        ("V4__elsewhere", include_str!("../migrations/V4__elsewhere.sql")),
         ("V6__yanking", include_str!("../migrations/V6__yanking.sql")),
     ],
 };

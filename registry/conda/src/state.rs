@@ -5,12 +5,14 @@ use std::sync::Arc;
 use granary_core::Sha256;
 use granary_http::{StoredFile, StoredIndex};
 use granary_store::{Channel, DbError, Scope, Stamp, Store};
+use granary_upstream::Upstream;
 use moka::sync::Cache;
 
 use crate::format::repodata::Section;
 use crate::format::{PackageFile, PackageName, Subdir};
 use crate::shard_index::ShardIndexes;
 use crate::sql::Statements;
+use crate::upstream::{DerivedDocuments, KnownNames, Remembered};
 
 /// How many files are remembered with their places.
 const REMEMBERED_FILES: u64 = 50_000;
@@ -22,6 +24,10 @@ pub struct Conda {
     pub(crate) sql: Statements,
     pub(crate) index: StoredIndex,
     pub(crate) shards: ShardIndexes,
+    pub(crate) upstream: Upstream,
+    pub(crate) remembered: Remembered,
+    pub(crate) derived: DerivedDocuments,
+    pub(crate) names: KnownNames,
     files: Cache<(Scope, Arc<str>), Arc<FileEntry>>,
 }
 
@@ -49,11 +55,21 @@ pub(crate) fn document(subdir: &Subdir, section: Section, name: &PackageName) ->
 }
 
 impl Conda {
-    /// A server of conda channels over this store; `index` keeps its documents.
-    pub fn new(store: Store, index: StoredIndex) -> Self {
+    /// A server of conda channels over this store; `index` keeps its documents, and `upstream` fetches those of others.
+    pub fn new(store: Store, index: StoredIndex, upstream: Upstream) -> Self {
         let sql = Statements::new(store.database().schema());
         let shards = ShardIndexes::new();
-        Self { store, sql, index, shards, files: Cache::new(REMEMBERED_FILES) }
+        Self {
+            store,
+            sql,
+            index,
+            shards,
+            upstream,
+            remembered: Remembered::new(),
+            derived: DerivedDocuments::new(),
+            names: KnownNames::new(),
+            files: Cache::new(REMEMBERED_FILES),
+        }
     }
 
     /// The file of this name, as far as it is known to a revision that is at most a second old.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use granary_core::{Principal, Sha256};
+use granary_store::Channel;
 use http::header::{CACHE_CONTROL, RANGE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use jiff::Timestamp;
@@ -46,7 +47,18 @@ impl Call {
     /// # Errors
     /// Where the object store cannot be asked.
     pub async fn download(&self, file: &StoredFile) -> Result<Response<Body>, Refusal> {
-        let channel = self.channel()?;
+        self.download_from(self.channel()?, file).await
+    }
+
+    /// As [`Call::download`], with a file of another channel: the one that holds the bytes, which the path does not name.
+    ///
+    /// # Errors
+    /// Where the object store cannot be asked.
+    pub async fn download_from(
+        &self,
+        channel: &Arc<Channel>,
+        file: &StoredFile,
+    ) -> Result<Response<Body>, Refusal> {
         let (store, method) = (&self.arrival.services.store, &self.arrival.method);
         let is_new = *method == Method::GET && begins_download(&self.arrival.headers);
         let count = || {
@@ -77,12 +89,29 @@ impl Call {
             cache_control: self.cache_control(&file.package, file.is_immutable)?,
             headers: HeaderMap::new(),
         };
-        let (opened_store, opened_channel) = (store.clone(), Arc::clone(channel));
-        let (sha256, size, object_key) = (file.sha256, file.size, Arc::clone(&file.object_key));
-        let response = response
-            .respond::<_, _, Refusal>(method, &self.arrival.headers, move |range| {
-                let (store, channel, key) =
-                    (opened_store.clone(), Arc::clone(&opened_channel), Arc::clone(&object_key));
+        let response = self.stored(channel, file.sha256, &file.object_key, &response).await?;
+        if response.status().is_success() {
+            count();
+        }
+        Ok(response)
+    }
+
+    /// Answers as `response` says with bytes that the channel's bucket holds.
+    ///
+    /// # Errors
+    /// Where the object store cannot be asked.
+    pub async fn stored(
+        &self,
+        channel: &Arc<Channel>,
+        sha256: Sha256,
+        object_key: &Arc<str>,
+        response: &FileResponse,
+    ) -> Result<Response<Body>, Refusal> {
+        let (store, size) = (self.arrival.services.store.clone(), response.size);
+        let (channel, object_key) = (Arc::clone(channel), Arc::clone(object_key));
+        response
+            .respond::<_, _, Refusal>(&self.arrival.method, &self.arrival.headers, move |range| {
+                let (store, channel, key) = (store.clone(), Arc::clone(&channel), Arc::clone(&object_key));
                 async move {
                     let length = range.end - range.start;
                     let objects = store.objects().clone();
@@ -95,11 +124,7 @@ impl Call {
                     })
                 }
             })
-            .await?;
-        if response.status().is_success() {
-            count();
-        }
-        Ok(response)
+            .await
     }
 
     /// How long an answer about a package may be kept. Whether a shared cache may keep it depends on who may read it.

@@ -78,6 +78,16 @@ impl Refusal {
         Self { retry_after: Some(RETRY), cause: Some(cause.into()), ..refusal }
     }
 
+    /// 502: another registry, which has what is asked for, gave no good answer. The caller may know why.
+    pub fn bad_gateway(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { retry_after: Some(RETRY), ..Self::new(StatusCode::BAD_GATEWAY, message) }
+    }
+
+    /// 504: another registry took too long.
+    pub fn gateway_timeout(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { retry_after: Some(RETRY), ..Self::new(StatusCode::GATEWAY_TIMEOUT, message) }
+    }
+
     /// With what the audit is to remember of it.
     #[must_use]
     pub fn denying(self, entry: AuditEntry) -> Self {

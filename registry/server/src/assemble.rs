@@ -24,13 +24,15 @@ use granary_store::objects::{
     Proxy, Timeouts, Uploads,
 };
 use granary_store::{Database, Migrations, Store};
+use granary_upstream::Upstream;
 use jiff::SignedDuration;
 
 use crate::config;
 
 /// All migrations, in the order in which they run.
-pub const MIGRATIONS: [Migrations; 4] = [
+pub const MIGRATIONS: [Migrations; 5] = [
     granary_store::MIGRATIONS,
+    granary_upstream::MIGRATIONS,
     granary_identity::MIGRATIONS,
     granary_pypi::MIGRATIONS,
     granary_conda::MIGRATIONS,
@@ -83,9 +85,11 @@ pub async fn assemble(registry: &ValidRegistry) -> Result<Assembled, Failure> {
     // One half for documents that are in memory whole, one for the parts of large ones.
     let memory = registry.cache.memory / 2;
     let index = IndexCache::new(store.revisions().clone(), memory);
+    let parts = StoredIndex::new(store.clone(), memory);
+    let upstream = Upstream::new(store.clone(), upstream_client(&registry.outbound)?);
     Ok(Assembled {
         pypi: Arc::new(PyPi::new(store.clone(), index)),
-        conda: Arc::new(Conda::new(store.clone(), StoredIndex::new(store.clone(), memory))),
+        conda: Arc::new(Conda::new(store.clone(), parts, upstream)),
         naming: Arc::new(store_config.bucket_naming.clone()),
         store,
         identity,
@@ -118,6 +122,24 @@ fn identity_sources(registry: &ValidRegistry, clock: Arc<SystemClock>) -> Result
 
 /// The client for all that is called but Postgres and the object store, with the same trust and proxies as they have.
 pub fn http_client(outbound: &Outbound) -> Result<reqwest::Client, Failure> {
+    // Nobody who is asked who somebody is may send us elsewhere.
+    let client = client_builder(outbound)?.redirect(reqwest::redirect::Policy::none());
+    client.build().context("the HTTP client")
+}
+
+/// The client for other registries.
+fn upstream_client(outbound: &Outbound) -> Result<granary_upstream::Client, Failure> {
+    let proxies = outbound.https_proxy.as_ref().map(|url| url.expose().to_owned());
+    let environment = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+    let environment = environment.iter().filter_map(|name| std::env::var(name).ok());
+    let host = |url: String| granary_upstream::Url::parse(&url).ok()?.host_str().map(str::to_owned);
+    let hosts = proxies.into_iter().chain(environment).filter_map(host).collect();
+    let (public, any) = (client_builder(outbound)?, client_builder(outbound)?);
+    granary_upstream::Client::new(public, any, hosts).context("the client for other registries")
+}
+
+/// A client with the trust and the proxies that are configured.
+fn client_builder(outbound: &Outbound) -> Result<reqwest::ClientBuilder, Failure> {
     let mut client = reqwest::Client::builder();
     if let Some(path) = &outbound.ca_file {
         let pem = std::fs::read(path).context("outbound.caFile")?;
@@ -130,8 +152,7 @@ pub fn http_client(outbound: &Outbound) -> Result<reqwest::Client, Failure> {
         client = client
             .proxy(reqwest::Proxy::https(url.expose()).context("outbound.httpsProxy")?.no_proxy(direct));
     }
-    // Nobody who is asked who somebody is may send us elsewhere.
-    client.redirect(reqwest::redirect::Policy::none()).build().context("the HTTP client")
+    Ok(client)
 }
 
 /// The object store, which `serve` needs.

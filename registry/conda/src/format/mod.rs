@@ -7,7 +7,9 @@
 //! | `info/index.json` | [`Record`] | | CEP 34 |
 //! | `repodata.json` | | [`repodata`] | CEP 36 |
 //! | shards and their index | | [`shards`] | CEP 16 |
+//! | what other registries wrote | [`foreign`] | [`foreign`] | |
 
+pub mod foreign;
 mod name;
 mod package;
 mod record;

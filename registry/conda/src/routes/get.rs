@@ -28,6 +28,9 @@ pub(super) fn freshness(params: &Params) -> Freshness {
 pub(super) async fn file(state: Arc<Conda>, call: Call) -> Result<Response<Body>, Refusal> {
     let param = |name: &str| call.arrival.params.get(name).unwrap_or_default();
     let Ok(subdir) = param("subdir").parse::<Subdir>() else { return Err(absent()) };
+    if let Some(answer) = state.elsewhere(&call, Some(&subdir), param("file")).await? {
+        return Ok(answer);
+    }
     match param("file") {
         "repodata.json" => {
             let document = state.repodata(&call, &subdir).await?.ok_or_else(absent)?;
@@ -49,7 +52,7 @@ pub(super) async fn file(state: Arc<Conda>, call: Call) -> Result<Response<Body>
     }
 }
 
-fn absent() -> Refusal {
+pub(super) fn absent() -> Refusal {
     Refusal::not_found("there is no such file in this channel")
 }
 

@@ -1,7 +1,9 @@
 //! The routes of conda channels, and the shape of their errors.
 
 mod get;
+mod mirrors;
 mod remove;
+mod root;
 mod upload;
 
 use std::sync::Arc;
@@ -22,7 +24,9 @@ pub(crate) fn routes(state: &Arc<Conda>) -> Protocol {
     let read = Access::Channel(Action::Read);
     let publish = Access::Channel(Action::Publish);
     let remove = Access::Channel(Action::Remove);
+    let administer = Access::Channel(Action::Administer);
     let now = Freshness::Now;
+    let synchronization = "/api/channels/{channel}/synchronization";
     let version = "/api/channels/{channel}/packages/{package}/versions/{subdir}/{file}";
     let yank = "/api/channels/{channel}/packages/{package}/versions/{subdir}/{file}/yank";
     Protocol::new(Format::Conda, shape)
@@ -34,7 +38,10 @@ pub(crate) fn routes(state: &Arc<Conda>) -> Protocol {
             state,
             get::file,
         )
+        .route(Method::GET, "/get/{channel:1}/{file}", read, now, state, root::file)
         .route(Method::POST, "/api/channels/{channel}/upload/{file}", publish, now, state, upload::upload)
+        .route(Method::GET, synchronization, read, now, state, mirrors::progress)
+        .route(Method::POST, synchronization, administer, now, state, mirrors::begin)
         .route(Method::DELETE, version, remove, now, state, remove::delete)
         .route(Method::PUT, yank, remove, now, state, remove::yank)
         .route(Method::DELETE, yank, remove, now, state, remove::unyank)

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::author::Author;
 use crate::format::{PackageFile, Subdir};
 use crate::state::Conda;
+use crate::upstream::check_hosted;
 
 /// `DELETE /api/channels/CHANNEL/packages/PACKAGE/versions/SUBDIR/FILE`, as Quetz has it.
 pub(super) async fn delete(state: Arc<Conda>, call: Call) -> Result<Response<Body>, Refusal> {
@@ -41,6 +42,7 @@ async fn set_yanked(state: &Conda, call: &Call, yanked: bool) -> Result<Response
 async fn file_of(state: &Conda, call: &Call) -> Result<(Subdir, PackageFile), Refusal> {
     let param = |name: &str| call.arrival.params.get(name).unwrap_or_default();
     call.check(Action::Remove, Some(param("package")))?;
+    check_hosted(call.channel()?)?;
     let subdir: Subdir = param("subdir").parse().map_err(|_| absent())?;
     let file: PackageFile = param("file").parse().map_err(|_| absent())?;
     if file.name().as_str() != param("package") {

@@ -14,9 +14,11 @@ use crate::author::Author;
 use crate::format::{PackageFile, PackageReader, Record};
 use crate::publish::{Package, Standing};
 use crate::state::Conda;
+use crate::upstream::check_hosted;
 
 /// `POST /api/channels/CHANNEL/upload/FILE?sha256=…&force=…`.
 pub(super) async fn upload(state: Arc<Conda>, mut call: Call) -> Result<Response<Body>, Refusal> {
+    check_hosted(call.channel()?)?;
     let file = call.arrival.params.get("file").unwrap_or_default();
     let file: PackageFile = file.parse().map_err(bad_request)?;
     let expected = call.arrival.query.first("sha256").map(str::to_lowercase);
