@@ -82,7 +82,7 @@ class TestPublishing:
     def test_what_is_absent_is_404_with_a_problem(self, server: Dev):
         assert repodata(server, "noarch", channel="solve")["packages"] == {}, "noarch is there before the first package"
         for path in ("osx-64/repodata.json", "osx-64/repodata.json.zst", "osx-64/repodata_shards.msgpack.zst", "noarch/nothing-1-0.conda",
-                     "noarch/current_repodata.json", f"noarch/{'0' * 64}.msgpack.zst", "noarch/x.msgpack.zst", "../x/repodata.json"):
+                     f"noarch/{'0' * 64}.msgpack.zst", "noarch/x.msgpack.zst", "../x/repodata.json"):
             answer = get(server, path)
             assert answer.status_code in (400, 404), path
             if answer.status_code == 404 and "json" in answer.headers["Content-Type"]:

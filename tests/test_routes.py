@@ -59,7 +59,10 @@ ROUTES: dict[tuple[str, str], tuple[str, str, int]] = {
         ("remove", "/conda/api/channels/{}/packages/acme/versions/noarch/acme-1.0-0.conda/yank", 404),
     ("DELETE", "/conda/api/channels/{channel}/packages/{package}/versions/{subdir}/{file}/yank"):
         ("remove", "/conda/api/channels/{}/packages/acme/versions/noarch/acme-1.0-0.conda/yank", 404),
-    ("GET", "/conda/get/{channel:1}/{file}"): ("read", "/conda/get/{}/absent.json", 404),
+    ("GET", "/conda/get/{channel:1}"): ("read", "/conda/get/{}", 301),
+    ("GET", "/conda/get/{channel:1}/"): ("read", "/conda/get/{}/", 200),
+    ("GET", "/conda/get/{channel:1}/{file}"): ("read", "/conda/get/{}/channeldata.json", 200),
+    ("GET", "/conda/get/{channel:1}/{subdir}/"): ("read", "/conda/get/{}/noarch/", 200),
     ("GET", "/conda/api/channels/{channel}/synchronization"): ("read", "/conda/api/channels/{}/synchronization", 405),
     ("POST", "/conda/api/channels/{channel}/synchronization"): ("administer", "/conda/api/channels/{}/synchronization", 405),
     ("POST", "/conda/api/channels/{channel}/upload/{file}"): ("publish", "/conda/api/channels/{}/upload/acme-1.0-0.conda", 400),

@@ -6,6 +6,7 @@ use granary_core::{Format, PackagePattern, Role, Subject};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use crate::conda::CondaSettings;
 use crate::source::ChannelSource;
 use crate::value::{ByteSize, Raw};
 
@@ -107,7 +108,7 @@ pub struct ChannelSpec {
     pub pypi: Option<PyPiSettings>,
     /// Settings of a `conda` channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub conda: Option<NoSettings>,
+    pub conda: Option<CondaSettings>,
     /// Settings of a `quilt` channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quilt: Option<NoSettings>,

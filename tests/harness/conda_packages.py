@@ -55,6 +55,8 @@ class Package:
     files: dict[str, bytes] | None = None
     # Replaces fields of info/index.json; None removes one.
     index: dict = field(default_factory=dict)
+    # Further files of info/, and others in the place of those that are made here.
+    info_files: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def stem(self) -> str:
@@ -89,7 +91,7 @@ class Package:
                  ("info/paths.json", json.dumps({"paths": paths, "paths_version": 1}).encode())]
         if self.run_exports is not None:
             files.append(("info/run_exports.json", json.dumps(self.run_exports).encode()))
-        return files
+        return list({**dict(files), **self.info_files}.items())
 
     def content(self) -> bytes:
         """The bytes of the file."""

@@ -8,6 +8,7 @@ use crate::channel::{
     BucketSpec, Channel, ChannelSpec, DeletionPolicy, EncryptionType, Permission, PyPiSettings, RegistryRef,
     Visibility,
 };
+use crate::conda::{CondaSettings, MAX_NOTICES};
 use crate::problem::{Problem, Problems};
 use crate::value::{ByteSize, Raw};
 
@@ -71,6 +72,8 @@ pub struct ChannelSettings {
     pub source: Source,
     /// Settings of a `pypi` channel; the defaults in others.
     pub pypi: PyPiSettings,
+    /// Settings of a `conda` channel; the defaults in others.
+    pub conda: CondaSettings,
 }
 
 /// The bucket that a channel wants.
@@ -207,6 +210,8 @@ fn settings(
         );
     }
     let source = source(problems, format, name, &spec.source);
+    let conda = spec.conda.clone().unwrap_or_default();
+    check_conda(problems, &conda);
     Some(ChannelSettings {
         title: spec.title.clone(),
         description: spec.description.clone(),
@@ -214,7 +219,41 @@ fn settings(
         max_upload_size: max_upload_size?.map(ByteSize::bytes),
         source: source?,
         pypi: spec.pypi.unwrap_or_default(),
+        conda,
     })
+}
+
+fn check_conda(problems: &mut Problems, conda: &CondaSettings) {
+    let path = "spec.conda.notices";
+    let mut ids: Vec<&str> = conda.notices.iter().map(|notice| notice.id.as_str()).collect();
+    ids.sort_unstable();
+    if ids.windows(2).any(|pair| pair[0] == pair[1]) {
+        problems.add(path, "give each notice an id of its own: conda shows an id once");
+    }
+    let length = |notice: &crate::CondaNotice| notice.id.len() + notice.message.len();
+    if conda.notices.len() > 100 || conda.notices.iter().map(length).sum::<usize>() > MAX_NOTICES {
+        problems.add(path, "write at most 100 notices, of 64 KiB together");
+    }
+    for (index, notice) in conda.notices.iter().enumerate() {
+        for (field, text) in [("createdAt", &notice.created_at), ("expiresAt", &notice.expires_at)] {
+            if text.parse::<jiff::Timestamp>().is_err() {
+                problems.add(
+                    format!("{path}[{index}].{field}"),
+                    "write a point in time with its zone, such as 2026-03-01T12:00:00Z",
+                );
+            }
+        }
+    }
+    let is_name = |name: &str| {
+        let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
+        (1..=64).contains(&name.len()) && name.bytes().all(legal)
+    };
+    if conda.repodata_patches.package.as_deref().is_some_and(|name| !is_name(name)) {
+        problems.add(
+            "spec.conda.repodataPatches.package",
+            "write the name of a package: lower-case letters, digits, '.', '_' and '-'",
+        );
+    }
 }
 
 fn check_prose(problems: &mut Problems, path: &str, text: Option<&str>, max: usize, many_lines: bool) {

@@ -417,3 +417,26 @@ fn all_problems_of_a_source_are_told_at_once() {
         ]
     );
 }
+
+#[test]
+fn the_settings_of_a_conda_channel_hold_together() {
+    let notice = json!({"id": "n", "message": "m", "createdAt": "2026-03-01T12:00:00Z", "expiresAt": "2026-04-01T00:00:00+02:00"});
+    let valid = channel(json!({"format": "conda", "conda": {"notices": [notice]}})).unwrap();
+    assert!(valid.settings.conda.current_repodata);
+    assert_eq!(valid.settings.conda.notices[0].id, "n");
+    let timeless = json!({"id": "n", "message": "m", "createdAt": "yesterday", "expiresAt": "2026-04-01"});
+    let problems = channel(json!({
+        "format": "conda",
+        "conda": {"notices": [notice, timeless], "repodataPatches": {"package": "No Name"}},
+    }))
+    .unwrap_err();
+    assert_eq!(
+        paths(&problems),
+        [
+            "spec.conda.notices",
+            "spec.conda.notices[1].createdAt",
+            "spec.conda.notices[1].expiresAt",
+            "spec.conda.repodataPatches.package",
+        ]
+    );
+}

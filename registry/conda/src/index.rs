@@ -2,13 +2,14 @@
 
 use std::num::NonZeroU32;
 
-use granary_core::{ReadFilter, Readable, Sha256, readable};
+use granary_core::{ReadFilter, Readable, readable};
 use granary_http::index::{self, IndexKey, RangeSource};
 use granary_http::stored_index::{StoredDocument, StoredSource};
 use granary_http::{Call, Refusal};
 use granary_store::{Channel, DbError};
 use jiff::SignedDuration;
 
+use crate::documents::class_of;
 use crate::format::Subdir;
 use crate::format::repodata::{self, Section};
 use crate::state::{Conda, document_prefix, section_name};
@@ -54,12 +55,11 @@ impl Conda {
         subdir: &Subdir,
         filter: Option<ReadFilter>,
     ) -> Result<StoredDocument, Refusal> {
-        let class = filter.as_ref().map(|filter| Sha256::of(filter.fingerprint().as_bytes()).to_hex());
         let prefix = document_prefix(subdir);
         let key = IndexKey {
             scope: channel.scope,
             document: prefix.as_str().into(),
-            representation: class.unwrap_or_default().into(),
+            representation: class_of(filter.as_ref()).into(),
         };
         let source = Repodata { conda: self, channel, subdir, prefix, filter };
         self.index.document(&key, &source).await
@@ -185,7 +185,7 @@ impl StoredSource for Repodata<'_> {
 }
 
 /// The sections that lie between these bounds, each with the names to begin and to end with.
-fn within<'a>(
+pub(crate) fn within<'a>(
     from: &'a str,
     to: Option<&'a str>,
 ) -> impl Iterator<Item = (Section, &'a str, Option<&'a str>)> {

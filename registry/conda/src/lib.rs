@@ -3,10 +3,16 @@
 //! [`format`] is pure: names, packages, records, what an index says. [`Conda`] holds what the handlers share.
 
 mod author;
+mod bzip2_files;
+mod channeldata;
+mod current;
+mod documents;
 pub mod format;
 mod index;
+mod intake;
 mod jobs;
 mod locked_name;
+mod patches;
 mod publish;
 mod remove;
 mod routes;
@@ -31,6 +37,7 @@ pub const MIGRATIONS: Migrations = Migrations {
     owner: "conda",
     files: &[
         ("V1__packages", include_str!("../migrations/V1__packages.sql")),
+        ("V2__documents", include_str!("../migrations/V2__documents.sql")),
         ("V4__elsewhere", include_str!("../migrations/V4__elsewhere.sql")),
         ("V6__yanking", include_str!("../migrations/V6__yanking.sql")),
     ],

@@ -5,11 +5,13 @@ use granary_http::Refusal;
 use granary_store::{Channel, DbError, PublishTx};
 use jiff::Timestamp;
 
+use crate::format::current::newest;
 use crate::format::repodata::Section;
 use crate::format::shards::Shard;
 use crate::format::{PackageFile, PackageName, Record, Subdir};
 use crate::sql::Statements;
-use crate::state::read_digest;
+use crate::state::{Conda, read_digest};
+use crate::{channeldata, current};
 
 /// A name whose packages nobody else changes before the transaction ends.
 #[derive(Debug)]
@@ -40,7 +42,16 @@ impl<'a> LockedName<'a> {
         Ok(Self { channel, subdir, name, shard, now })
     }
 
-    /// Writes the shard anew, from the rows as they are in the transaction. Without rows there is none.
+    /// Writes anew what follows from the packages of the name, as they are in the transaction.
+    pub(crate) async fn renew(&self, tx: &mut PublishTx, conda: &Conda) -> Result<(), Refusal> {
+        self.renew_shard(tx, &conda.sql).await?;
+        channeldata::name_changed(tx, &conda.documents, self.channel, self.name).await?;
+        tx.touch(self.channel.scope, current::document(self.subdir));
+        Ok(())
+    }
+
+    /// Writes the shard anew and marks the newest version, from the rows as they are in the transaction. Without rows there is no
+    /// shard.
     pub(crate) async fn renew_shard(&self, tx: &PublishTx, sql: &Statements) -> Result<(), Refusal> {
         let Self { channel, subdir, name, now, .. } = self;
         let (channel, subdir, name) = (channel.id(), subdir.as_str(), name.as_str());
@@ -60,6 +71,10 @@ impl<'a> LockedName<'a> {
             let record = Record::from_json(record, run_exports);
             records.push((file, record.map_err(|error| DbError::decode("record", error))?));
         }
+        let is_newest = newest(records.iter().map(|(file, _)| file.version()));
+        let of_newest = records.iter().zip(is_newest).filter(|(_, is_newest)| *is_newest);
+        let of_newest: Vec<String> = of_newest.map(|((file, _), _)| file.to_string()).collect();
+        tx.execute(&sql.mark_newest, &[&channel, &subdir, &name, &of_newest]).await?;
         let shard = if rows.is_empty() {
             None
         } else {

@@ -1,5 +1,7 @@
 //! A package comes into a channel: its row, its name's shard and what changed, in one transaction.
 
+use std::collections::BTreeMap;
+
 use granary_http::Refusal;
 use granary_store::objects::StoredObject;
 use granary_store::{BlobId, Channel, DbError, PublishTx};
@@ -8,8 +10,9 @@ use serde_json::json;
 
 use crate::author::Author;
 use crate::format::repodata::Section;
-use crate::format::{PackageFile, Record};
+use crate::format::{PackageFile, Record, Subdir};
 use crate::locked_name::LockedName;
+use crate::patches::is_patch_package;
 use crate::state::{Conda, document};
 
 /// A package that was read to its end and holds together.
@@ -19,6 +22,10 @@ pub(crate) struct Package {
     pub(crate) record: Record,
     /// `info/about.json`, where it is JSON.
     pub(crate) about: Option<String>,
+    /// What channeldata says of it beyond its record: JSON.
+    pub(crate) facts: String,
+    /// The patch instructions that it holds, by the subdirs that they are about.
+    pub(crate) patches: BTreeMap<Subdir, Vec<u8>>,
     pub(crate) indexed_at: Timestamp,
 }
 
@@ -50,13 +57,22 @@ impl Conda {
         stored: &StoredObject,
         replace: bool,
     ) -> Result<bool, Refusal> {
-        let Package { file, record, about, indexed_at } = package;
+        let Package { file, record, about, facts, patches, indexed_at } = package;
         let (subdir, name, filename) = (record.subdir().as_str(), file.name().as_str(), file.to_string());
         let mut tx = self.store.begin().await?;
         let place = (record.subdir(), file.name());
+        let patches_change =
+            record.subdir().as_str() == Subdir::NOARCH && is_patch_package(channel, file.name());
+        if patches_change {
+            self.patches_change(&tx, channel).await?;
+        } else {
+            self.patches_stay(&tx, channel).await?;
+        }
         let locked = LockedName::lock(&tx, &self.sql, channel, place, *indexed_at).await?;
         let replaced = replace && self.remove_standing(&tx, channel, package).await?;
         let json = record.to_json().map_err(Refusal::internal)?;
+        let run_exports = record.run_exports().to_string();
+        let patched = self.patched(&tx, channel, record.subdir(), &filename, (&json, &run_exports)).await?;
         let build_number =
             i64::try_from(record.build_number()).map_err(|error| DbError::decode("build number", error))?;
         let BlobId(blob) = tx.attach_blob(channel, stored).await?;
@@ -72,11 +88,15 @@ impl Conda {
                     &file.build(),
                     &build_number,
                     &json,
-                    &record.run_exports().to_string(),
+                    &run_exports,
                     about,
+                    facts,
                     &blob,
                     &author.name(),
                     indexed_at,
+                    &patched.record,
+                    &patched.run_exports,
+                    &patched.is_out,
                 ],
             )
             .await?;
@@ -84,9 +104,13 @@ impl Conda {
             tx.rollback().await?;
             return Ok(false);
         }
-        locked.renew_shard(&tx, &self.sql).await?;
+        locked.renew(&mut tx, self).await?;
         tx.touch(channel.scope, document(record.subdir(), Section::of(file.kind()), file.name()));
-        if replaced {
+        if patches_change {
+            self.keep_instructions(&tx, channel, &filename, patches).await?;
+            self.renew_patches(&mut tx, channel, file.name(), *indexed_at).await?;
+        }
+        if replaced || patched.is_out {
             // It may have been yanked.
             tx.touch(channel.scope, document(record.subdir(), Section::Removed, file.name()));
         }

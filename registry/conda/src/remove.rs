@@ -10,6 +10,7 @@ use crate::author::Author;
 use crate::format::repodata::Section;
 use crate::format::{PackageFile, PackageName, Subdir};
 use crate::locked_name::LockedName;
+use crate::patches::is_patch_package;
 use crate::state::{Conda, document};
 
 /// What is done to a package that is there.
@@ -75,6 +76,11 @@ impl Conda {
         let now = self.store.clock().now();
         let mut tx = self.store.begin().await?;
         let mut changed = Vec::new();
+        let is_of_patches =
+            |name: &PackageName| subdir.as_str() == Subdir::NOARCH && is_patch_package(channel, name);
+        if by_name.keys().any(|name| is_of_patches(name)) {
+            self.patches_change(&tx, channel).await?;
+        }
         for (name, files) in by_name {
             let locked = LockedName::lock(&tx, &self.sql, channel, (subdir, name), now).await?;
             let mut of_name = Vec::new();
@@ -86,7 +92,10 @@ impl Conda {
             if of_name.is_empty() {
                 continue;
             }
-            locked.renew_shard(&tx, &self.sql).await?;
+            locked.renew(&mut tx, self).await?;
+            if is_of_patches(name) {
+                self.renew_patches(&mut tx, channel, name, now).await?;
+            }
             let names: Vec<String> = of_name.iter().map(|file| format!("{subdir}/{file}")).collect();
             let detail = json!({ "files": names });
             tx.audit(&author.entry(change.action(), channel, Some(name.as_str()), detail)).await?;

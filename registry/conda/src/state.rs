@@ -3,27 +3,36 @@
 use std::sync::Arc;
 
 use granary_core::Sha256;
-use granary_http::{StoredFile, StoredIndex};
+use granary_http::{IndexCache, StoredFile, StoredIndex};
 use granary_store::{Channel, DbError, Scope, Stamp, Store};
 use granary_upstream::Upstream;
 use moka::sync::Cache;
 
+use crate::bzip2_files::Bzip2Files;
 use crate::format::repodata::Section;
 use crate::format::{PackageFile, PackageName, Subdir};
 use crate::shard_index::ShardIndexes;
 use crate::sql::Statements;
+use crate::sql::documents::DocumentStatements;
 use crate::upstream::{DerivedDocuments, KnownNames, Remembered};
 
 /// How many files are remembered with their places.
 const REMEMBERED_FILES: u64 = 50_000;
+
+/// How many bytes the documents take that are held whole.
+const HELD_DOCUMENTS: u64 = 32 << 20;
 
 /// Serves conda channels.
 #[derive(Debug)]
 pub struct Conda {
     pub(crate) store: Store,
     pub(crate) sql: Statements,
+    pub(crate) documents: DocumentStatements,
+    /// Documents that are made as a whole.
+    pub(crate) held: IndexCache,
     pub(crate) index: StoredIndex,
     pub(crate) shards: ShardIndexes,
+    pub(crate) bzip2: Bzip2Files,
     pub(crate) upstream: Upstream,
     pub(crate) remembered: Remembered,
     pub(crate) derived: DerivedDocuments,
@@ -58,12 +67,16 @@ impl Conda {
     /// A server of conda channels over this store; `index` keeps its documents, and `upstream` fetches those of others.
     pub fn new(store: Store, index: StoredIndex, upstream: Upstream) -> Self {
         let sql = Statements::new(store.database().schema());
-        let shards = ShardIndexes::new();
+        let documents = DocumentStatements::new(store.database().schema());
+        let held = IndexCache::new(store.revisions().clone(), HELD_DOCUMENTS);
         Self {
             store,
             sql,
+            documents,
+            held,
             index,
-            shards,
+            shards: ShardIndexes::new(),
+            bzip2: Bzip2Files::new(),
             upstream,
             remembered: Remembered::new(),
             derived: DerivedDocuments::new(),

@@ -8,14 +8,32 @@
 //! | `repodata.json` | | [`repodata`] | CEP 36 |
 //! | shards and their index | | [`shards`] | CEP 16 |
 //! | what other registries wrote | [`foreign`] | [`foreign`] | |
+//! | `run_exports.json` | | [`run_exports`] | CEP 12 |
+//! | `channeldata.json` | [`facts`] | [`channeldata`] | CEP 38 |
+//! | `rss.xml` | | [`rss`] | RSS 2.0 |
+//! | `.bz2` | | [`bzip2_stream`] | bzip2 1.0 |
+//! | `current_repodata.json` | | [`current`] | conda-index's `current_repodata.py` |
+//! | `patch_instructions.json` | [`patch`] | | CEP 21, conda-index |
+//! | dependencies | [`MatchSpec`] | | conda's `models/match_spec.py` |
+//! | versions | [`version`] | | conda's `models/version.py` |
 
+pub mod bzip2_stream;
+pub mod channeldata;
+pub mod current;
+pub mod facts;
 pub mod foreign;
+mod match_spec;
 mod name;
 mod package;
+pub mod patch;
 mod record;
 pub mod repodata;
+pub mod rss;
+pub mod run_exports;
 pub mod shards;
+pub mod version;
 
+pub use match_spec::MatchSpec;
 pub use name::{ArchiveKind, NameError, PackageFile, PackageName, Subdir};
 pub use package::{PackageContents, PackageError, PackageReader};
 pub use record::{Record, RecordError};

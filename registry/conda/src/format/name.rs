@@ -70,6 +70,11 @@ impl Subdir {
     /// The folder of packages for all platforms, which every channel has.
     pub const NOARCH: &str = "noarch";
 
+    /// That one.
+    pub fn noarch() -> Self {
+        Self(Self::NOARCH.to_owned())
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

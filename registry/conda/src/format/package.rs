@@ -4,16 +4,22 @@
 //! compressed by zstd, one with the folder `info/` and one with the rest. Both are read through, so that what would write
 //! outside its folder, or unpacks to far more than it is, is refused here and not found by whoever installs it.
 
+use std::collections::BTreeMap;
+
 use granary_archive::{
     ArchiveError, Entries, Entry, EntryKind, Interest, Keeping, Links, TarReader, ZipReader, check_unpacked,
 };
 
-use super::name::{ArchiveKind, PackageFile};
+use super::name::{ArchiveKind, PackageFile, Subdir};
 
 /// The largest `metadata.json` of a `.conda`.
 const MAX_FORMAT: u64 = 64 << 10;
 /// The largest file of `info/` that is kept.
 const MAX_INFO: u64 = 4 << 20;
+/// The largest file of `info/` that is read where it is not larger, and passed over where it is.
+const MAX_READ: usize = 8 << 20;
+/// The largest `patch_instructions.json`.
+const MAX_PATCHES: u64 = 64 << 20;
 /// The largest window that a zstd frame may need (2^27 bytes), as what conda packs with never exceeds.
 const MAX_WINDOW_LOG: u32 = 27;
 /// How much is unpacked at a time.
@@ -42,6 +48,9 @@ pub enum PackageError {
     /// What is compressed is broken, or goes on behind its end.
     #[error("the compressed data of {0} is broken")]
     Compression(&'static str),
+    /// Its patch instructions are more than is kept.
+    #[error("the patch instructions of all subdirs have more than 64 MiB")]
+    PatchesTooLarge,
     /// A file of `info/` stands in the archive of the contents.
     #[error("{name:?} stands among the contents of the package")]
     InfoInContents {
@@ -59,6 +68,12 @@ pub struct PackageContents {
     pub about: Option<Vec<u8>>,
     /// `info/run_exports.json` (CEP 12).
     pub run_exports: Option<Vec<u8>>,
+    /// `info/paths.json`, up to 8 MiB.
+    pub paths: Option<Vec<u8>>,
+    /// The recipe, `info/recipe/meta.yaml` or under an older name, up to 8 MiB.
+    pub recipe: Option<Vec<u8>>,
+    /// `SUBDIR/patch_instructions.json` of the package's contents, where they are asked for.
+    pub patches: BTreeMap<Subdir, Vec<u8>>,
 }
 
 /// Reads a package as its bytes pass.
@@ -75,11 +90,11 @@ enum Format {
 }
 
 impl PackageReader {
-    /// A reader of the package that is this file.
-    pub fn new(file: &PackageFile) -> Self {
+    /// A reader of the package that is this file. `patches`: whether patch instructions are kept.
+    pub fn new(file: &PackageFile, patches: bool) -> Self {
         let format = match file.kind() {
-            ArchiveKind::TarBz2 => Format::TarBz2(Box::new(TarBz2::new())),
-            ArchiveKind::Conda => Format::Conda(Box::new(ZipReader::new(Parts::of(&file.stem())))),
+            ArchiveKind::TarBz2 => Format::TarBz2(Box::new(TarBz2::new(patches))),
+            ArchiveKind::Conda => Format::Conda(Box::new(ZipReader::new(Parts::of(&file.stem(), patches)))),
         };
         Self { format, failed: None }
     }
@@ -120,22 +135,64 @@ struct Info {
     index: Option<Vec<u8>>,
     about: Option<Vec<u8>>,
     run_exports: Option<Vec<u8>>,
+    paths: Option<Vec<u8>>,
+    recipe: Option<Vec<u8>>,
     keeping: Keeping<Kept>,
+    /// What is read as far as it goes, until it is too large.
+    reading: Option<(Read, Option<Vec<u8>>)>,
+    /// Where they are asked for.
+    patches: Option<BTreeMap<Subdir, Vec<u8>>>,
     /// Whether this is the archive of the contents, where none of them may be.
     is_contents: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Kept {
     Index,
     About,
     RunExports,
+    Patches(Subdir),
+}
+
+/// What tells more of a package, but is no part of it that has to be there.
+#[derive(Debug, Clone, Copy)]
+enum Read {
+    Paths,
+    Recipe,
+}
+
+impl Read {
+    fn of(path: &str) -> Option<Self> {
+        match path {
+            "info/paths.json" => Some(Self::Paths),
+            "info/recipe/meta.yaml" | "info/recipe/meta.yaml.rendered" | "info/meta.yaml" => {
+                Some(Self::Recipe)
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Info {
+    /// Patch instructions, where they are asked for, in bounds: all of them together may have as much as one of them.
+    fn patches_of(&self, path: &str, kind: EntryKind) -> Result<Option<Kept>, PackageError> {
+        let Some(patches) = self.patches.as_ref().filter(|_| kind == EntryKind::File) else {
+            return Ok(None);
+        };
+        let Some(subdir) = path.strip_suffix("/patch_instructions.json") else { return Ok(None) };
+        let Ok(subdir) = subdir.parse() else { return Ok(None) };
+        let kept: u64 = patches.values().map(|kept| kept.len() as u64).sum();
+        if kept > MAX_PATCHES {
+            return Err(PackageError::PatchesTooLarge);
+        }
+        Ok(Some(Kept::Patches(subdir)))
+    }
+
     fn contents(self) -> Result<PackageContents, PackageError> {
         let index = self.index.ok_or(PackageError::Missing("info/index.json"))?;
-        Ok(PackageContents { index, about: self.about, run_exports: self.run_exports })
+        let Self { about, run_exports, paths, recipe, patches, .. } = self;
+        let patches = patches.unwrap_or_default();
+        Ok(PackageContents { index, about, run_exports, paths, recipe, patches })
     }
 }
 
@@ -147,25 +204,52 @@ impl Entries for Info {
             "info/index.json" => Some(Kept::Index),
             "info/about.json" => Some(Kept::About),
             "info/run_exports.json" => Some(Kept::RunExports),
-            _ => None,
+            path => self.patches_of(path, entry.kind)?,
         };
-        if self.is_contents && kept.is_some() {
+        if self.is_contents && kept.as_ref().is_some_and(|kept| !matches!(kept, Kept::Patches(_))) {
             return Err(PackageError::InfoInContents { name: entry.path.to_owned() });
         }
-        Ok(self.keeping.begin(kept.map(|kept| (kept, MAX_INFO))))
+        let is_file = entry.kind == EntryKind::File;
+        let read = Read::of(entry.path).filter(|_| is_file && !self.is_contents);
+        // The first recipe counts.
+        let read = read.filter(|read| !matches!(read, Read::Recipe) || self.recipe.is_none());
+        self.reading = read.map(|read| (read, Some(Vec::new())));
+        if self.reading.is_some() {
+            self.keeping.begin(None);
+            return Ok(Interest::Read { limit: u64::MAX });
+        }
+        Ok(self.keeping.begin(kept.map(|kept| {
+            let limit = if matches!(kept, Kept::Patches(_)) { MAX_PATCHES } else { MAX_INFO };
+            (kept, limit)
+        })))
     }
 
     fn data(&mut self, bytes: &[u8]) -> Result<(), PackageError> {
         self.keeping.data(bytes);
+        if let Some((_, read)) = &mut self.reading {
+            if let Some(kept) = read.as_mut().filter(|kept| kept.len() + bytes.len() <= MAX_READ) {
+                kept.extend_from_slice(bytes);
+            } else {
+                *read = None;
+            }
+        }
         Ok(())
     }
 
     fn end(&mut self) -> Result<(), PackageError> {
+        match self.reading.take() {
+            Some((Read::Paths, paths)) => self.paths = paths,
+            Some((Read::Recipe, recipe)) => self.recipe = recipe,
+            None => {}
+        }
         // A second file of this name is refused at the end.
         match self.keeping.end() {
             Some((Kept::Index, bytes)) => self.index = Some(bytes),
             Some((Kept::About, bytes)) => self.about = Some(bytes),
             Some((Kept::RunExports, bytes)) => self.run_exports = Some(bytes),
+            Some((Kept::Patches(subdir), bytes)) => {
+                _ = self.patches.get_or_insert_default().insert(subdir, bytes);
+            }
             None => {}
         }
         Ok(())
@@ -188,13 +272,9 @@ impl std::fmt::Debug for TarBz2 {
 }
 
 impl TarBz2 {
-    fn new() -> Self {
-        Self {
-            tar: TarReader::new(Info::default(), Links::WithinArchive),
-            stream: None,
-            packed: 0,
-            unpacked: 0,
-        }
+    fn new(patches: bool) -> Self {
+        let info = Info { patches: patches.then(BTreeMap::new), ..Info::default() };
+        Self { tar: TarReader::new(info, Links::WithinArchive), stream: None, packed: 0, unpacked: 0 }
     }
 
     fn write(&mut self, mut input: &[u8]) -> Result<(), PackageError> {
@@ -263,12 +343,12 @@ struct TarZst {
 }
 
 impl TarZst {
-    fn new(is_contents: bool) -> Result<Self, PackageError> {
+    fn new(is_contents: bool, patches: bool) -> Result<Self, PackageError> {
         let what = if is_contents { "the package's contents" } else { "the package's info" };
         let broken = |_| PackageError::Compression(what);
         let mut decoder = zstd::stream::raw::Decoder::new().map_err(broken)?;
         decoder.set_parameter(zstd::stream::raw::DParameter::WindowLogMax(MAX_WINDOW_LOG)).map_err(broken)?;
-        let info = Info { is_contents, ..Info::default() };
+        let info = Info { is_contents, patches: patches.then(BTreeMap::new), ..Info::default() };
         let tar = TarReader::new(info, Links::WithinArchive);
         Ok(Self { tar, decoder, what, output: vec![0; PIECE], has_ended: false, packed: 0, unpacked: 0 })
     }
@@ -317,7 +397,8 @@ struct Parts {
     reading: Reading,
     format: Option<Vec<u8>>,
     info: Option<Info>,
-    has_contents: bool,
+    holds_patches: bool,
+    contents: Option<Info>,
 }
 
 enum Reading {
@@ -334,14 +415,15 @@ impl std::fmt::Debug for Parts {
 }
 
 impl Parts {
-    fn of(stem: &str) -> Self {
+    fn of(stem: &str, patches: bool) -> Self {
         Self {
             info_name: format!("info-{stem}.tar.zst"),
             contents_name: format!("pkg-{stem}.tar.zst"),
             reading: Reading::Nothing,
             format: None,
             info: None,
-            has_contents: false,
+            holds_patches: patches,
+            contents: None,
         }
     }
 
@@ -351,10 +433,9 @@ impl Parts {
         if format.get("conda_pkg_format_version") != Some(&2.into()) {
             return Err(PackageError::Version);
         }
-        if !self.has_contents {
-            return Err(PackageError::Missing("pkg-STEM.tar.zst"));
-        }
-        self.info.ok_or(PackageError::Missing("info-STEM.tar.zst"))?.contents()
+        let of_contents = self.contents.ok_or(PackageError::Missing("pkg-STEM.tar.zst"))?;
+        let contents = self.info.ok_or(PackageError::Missing("info-STEM.tar.zst"))?.contents()?;
+        Ok(PackageContents { patches: of_contents.patches.unwrap_or_default(), ..contents })
     }
 }
 
@@ -366,10 +447,10 @@ impl Entries for Parts {
         let (reading, limit) = match entry.path {
             "metadata.json" if is_file => (Reading::Format(Vec::new()), MAX_FORMAT),
             path if is_file && entry.stored && path == self.info_name => {
-                (Reading::Info(Box::new(TarZst::new(false)?)), u64::MAX)
+                (Reading::Info(Box::new(TarZst::new(false, false)?)), u64::MAX)
             }
             path if is_file && entry.stored && path == self.contents_name => {
-                (Reading::Contents(Box::new(TarZst::new(true)?)), u64::MAX)
+                (Reading::Contents(Box::new(TarZst::new(true, self.holds_patches)?)), u64::MAX)
             }
             path => return Err(PackageError::Unexpected { name: path.to_owned() }),
         };
@@ -394,8 +475,7 @@ impl Entries for Parts {
             Reading::Format(bytes) => self.format = Some(bytes),
             Reading::Info(part) => self.info = Some(part.finish()?),
             Reading::Contents(part) => {
-                part.finish()?;
-                self.has_contents = true;
+                self.contents = Some(part.finish()?);
             }
         }
         Ok(())

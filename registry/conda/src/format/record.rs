@@ -184,7 +184,7 @@ mod tests {
         let contents = PackageContents {
             index: serde_json::to_vec(index).unwrap(),
             run_exports: Some(br#"{"weak":["zlib >=1.3"]}"#.to_vec()),
-            about: None,
+            ..PackageContents::default()
         };
         let file = "zlib-1.3.1-h_0.conda".parse().unwrap();
         Record::read(&contents, &file, &digests(), Timestamp::from_millisecond(1_700_000_000_123).unwrap())

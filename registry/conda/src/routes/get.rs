@@ -8,11 +8,13 @@ use granary_http::{Body, Call, EntityTag, FileResponse, Freshness, Params, Refus
 use http::{HeaderMap, HeaderValue, Response};
 use jiff::Timestamp;
 
+use super::documents::{Form, JSON};
+use super::pages;
+use crate::documents::Listing;
 use crate::format::{PackageFile, Subdir};
 use crate::index::filter_of;
 use crate::state::Conda;
 
-const JSON: &str = "application/json";
 const ZSTD: &str = "application/zstd";
 /// What the names of shards and of their index end with.
 const SHARD: &str = ".msgpack.zst";
@@ -31,15 +33,25 @@ pub(super) async fn file(state: Arc<Conda>, call: Call) -> Result<Response<Body>
     if let Some(answer) = state.elsewhere(&call, Some(&subdir), param("file")).await? {
         return Ok(answer);
     }
+    let (name, form) = Form::of(param("file"));
+    let held = match name {
+        "current_repodata.json" => Some(state.current_repodata(&call, &subdir).await?),
+        _ => None,
+    };
+    if let Some(document) = held {
+        return form.held_response(&state, &call, document.ok_or_else(absent)?, JSON).await;
+    }
+    let stored = match name {
+        "repodata.json" => Some(state.repodata(&call, &subdir).await?),
+        "repodata_from_packages.json" => Some(state.listing(&call, &subdir, Listing::FromPackages).await?),
+        "run_exports.json" => Some(state.listing(&call, &subdir, Listing::RunExports).await?),
+        _ => None,
+    };
+    if let Some(document) = stored {
+        return form.stored_response(&state, &call, document.ok_or_else(absent)?, JSON).await;
+    }
     match param("file") {
-        "repodata.json" => {
-            let document = state.repodata(&call, &subdir).await?.ok_or_else(absent)?;
-            call.stored_response(&state.index, document, JSON).await
-        }
-        "repodata.json.zst" => {
-            let document = state.repodata(&call, &subdir).await?.ok_or_else(absent)?;
-            call.stored_file_response(&state.index, document, ZSTD).await
-        }
+        "index.html" => pages::subdir_page(&state, &call, &subdir).await,
         "repodata_shards.msgpack.zst" => shard_index(&state, &call, &subdir).await,
         file => {
             if let Some(digest) = file.strip_suffix(SHARD) {

@@ -1,7 +1,9 @@
 //! The routes of conda channels, and the shape of their errors.
 
+mod documents;
 mod get;
 mod mirrors;
+mod pages;
 mod remove;
 mod root;
 mod upload;
@@ -38,7 +40,10 @@ pub(crate) fn routes(state: &Arc<Conda>) -> Protocol {
             state,
             get::file,
         )
+        .route(Method::GET, "/get/{channel:1}", read, now, state, pages::add_slash)
+        .route(Method::GET, "/get/{channel:1}/", read, now, state, pages::channel)
         .route(Method::GET, "/get/{channel:1}/{file}", read, now, state, root::file)
+        .route(Method::GET, "/get/{channel:1}/{subdir}/", read, now, state, pages::subdir)
         .route(Method::POST, "/api/channels/{channel}/upload/{file}", publish, now, state, upload::upload)
         .route(Method::GET, synchronization, read, now, state, mirrors::progress)
         .route(Method::POST, synchronization, administer, now, state, mirrors::begin)

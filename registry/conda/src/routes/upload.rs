@@ -11,7 +11,9 @@ use http::{Response, StatusCode};
 use serde_json::Value;
 
 use crate::author::Author;
-use crate::format::{PackageFile, PackageReader, Record};
+use crate::format::PackageFile;
+use crate::intake::Intake;
+use crate::patches::is_patch_package;
 use crate::publish::{Package, Standing};
 use crate::state::Conda;
 use crate::upstream::check_hosted;
@@ -56,29 +58,18 @@ async fn receive(
     expected: Option<Sha256>,
 ) -> Result<(Package, Upload), Refusal> {
     let limit = call.max_upload_size();
-    let bucket = Arc::clone(&call.channel()?.bucket);
     let mut body = call.arrival.take_body().limited_to(limit);
     body.check_declared()?;
-    let mut reader = PackageReader::new(&file);
-    let mut upload = state.store.uploads().begin(&bucket, limit).await;
+    let channel = Arc::clone(call.channel()?);
+    if is_patch_package(&channel, file.name()) {
+        // It changes what is said of every package.
+        call.check(Action::Remove, Some(file.name().as_str()))?;
+    }
+    let mut intake = Intake::begin(state, &channel, limit, file).await;
     while let Some(chunk) = body.try_next().await? {
-        reader.write(&chunk).map_err(bad_request)?;
-        upload.write(&chunk).await?;
+        intake.write(&chunk).await?;
     }
-    let digests = upload.digests();
-    if expected.is_some_and(|expected| expected != digests.sha256) {
-        return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, "Wrong SHA256 checksum"));
-    }
-    let contents = reader.finish().map_err(bad_request)?;
-    // To the millisecond, as the index tells it.
-    let indexed_at = state.store.clock().now();
-    let record = Record::read(&contents, &file, &digests, indexed_at).map_err(bad_request)?;
-    // What cannot be read describes nothing, and is in nobody's way.
-    let about = contents
-        .about
-        .and_then(|about| serde_json::from_slice::<Value>(&about).ok())
-        .map(|about| about.to_string());
-    Ok((Package { file, record, about, indexed_at }, upload))
+    Ok(intake.finish(expected, state.store.clock().now())?)
 }
 
 fn duplicate() -> Refusal {

@@ -23,8 +23,9 @@ use super::rules::wants;
 use crate::author::Author;
 use crate::format::foreign::Coding;
 use crate::format::foreign::document::{self, Facts, Kind, Listed, Sieve};
-use crate::format::{PackageFile, PackageReader, Record, Subdir};
-use crate::publish::{Package, Standing};
+use crate::format::{PackageFile, Subdir};
+use crate::intake::{Intake, IntakeError};
+use crate::publish::Standing;
 use crate::state::{Conda, read_digest};
 
 /// The kind of the jobs that synchronise.
@@ -208,7 +209,7 @@ impl Conda {
     /// Writes down what there is.
     async fn list(&self, channel: &Channel, mirror: &Mirror, started_at: Timestamp) -> Result<(), SyncError> {
         let mut found = 0;
-        for subdir in self.subdirs(mirror).await? {
+        for subdir in self.subdirs_of_mirror(mirror).await? {
             if self.list_subdir(channel, mirror, &subdir, started_at).await? {
                 found += 1;
             }
@@ -221,7 +222,7 @@ impl Conda {
     }
 
     /// The subdirs that may be there.
-    async fn subdirs(&self, mirror: &Mirror) -> Result<Vec<Subdir>, SyncError> {
+    async fn subdirs_of_mirror(&self, mirror: &Mirror) -> Result<Vec<Subdir>, SyncError> {
         let mut named = mirror.subdirs.clone();
         if named.is_empty() {
             let url = parse(&format!("{}/channeldata.json", mirror.url))?;
@@ -390,32 +391,21 @@ impl Conda {
         let client: &Client = self.upstream.client();
         let opened = client.open(&url, mirror.allow_private_addresses, limit).await?;
         let mut body = opened.ok_or(FetchError::Absent)?;
-        let mut reader = PackageReader::new(file);
-        let mut upload = self.store.uploads().begin(&channel.bucket, limit).await;
+        let mut intake = Intake::begin(self, channel, limit, file.clone()).await;
         while let Some(piece) = body.next().await? {
-            reader.write(&piece).map_err(unfit)?;
-            upload.write(&piece).await.map_err(UpstreamError::from)?;
+            intake.write(&piece).await?;
         }
-        let digests = upload.digests();
-        if sha256.is_some_and(|sha256| sha256 != digests.sha256) {
-            return Err(FetchError::Digest);
+        let (package, upload) = intake.finish(*sha256, self.store.clock().now())?;
+        if package.record.subdir() != subdir {
+            return Err(FetchError::Subdir(package.record.subdir().clone()));
         }
-        let contents = reader.finish().map_err(unfit)?;
-        let indexed_at = self.store.clock().now();
-        let record = Record::read(&contents, file, &digests, indexed_at).map_err(unfit)?;
-        if record.subdir() != subdir {
-            return Err(FetchError::Subdir(record.subdir().clone()));
-        }
-        let about = contents.about.and_then(|about| serde_json::from_slice::<Value>(&about).ok());
-        let about = about.map(|about| about.to_string());
-        let package = Package { file: file.clone(), record, about, indexed_at };
         let replace = self.standing(channel, &package).await? == Standing::Taken;
         let stored = upload.finish().await.map_err(UpstreamError::from)?;
         let author = Author::job("mirror");
         if !self.publish(&author, channel, &package, &stored, replace).await.map_err(FetchError::Publish)? {
             self.store.doom(&stored).await?;
         }
-        Ok(i64::try_from(digests.size).unwrap_or(i64::MAX))
+        Ok(i64::try_from(stored.digests.size).unwrap_or(i64::MAX))
     }
 
     /// Removes what is not wanted any more, if that is meant, and says how it went.
@@ -470,18 +460,12 @@ enum FetchError {
     Database(#[from] DbError),
     #[error("it is listed and not there")]
     Absent,
-    #[error("its SHA-256 is not the one that its index names")]
-    Digest,
     #[error("it is a package for {0}")]
     Subdir(Subdir),
-    #[error("it is no package that is taken: {0}")]
-    Unfit(String),
+    #[error("it is no package that is taken")]
+    Intake(#[from] IntakeError),
     #[error("it could not be published")]
     Publish(#[source] Refusal),
-}
-
-fn unfit(error: impl std::error::Error) -> FetchError {
-    FetchError::Unfit(report(&error))
 }
 
 fn parse(url: &str) -> Result<Url, UpstreamError> {

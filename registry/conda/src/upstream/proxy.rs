@@ -523,7 +523,7 @@ fn inspect_shard(mut pieces: Pieces) -> Result<Value, String> {
 }
 
 fn inspect_package(file: &PackageFile, mut pieces: Pieces) -> Result<Value, String> {
-    let mut reader = PackageReader::new(file);
+    let mut reader = PackageReader::new(file, false);
     let mut buffer = vec![0; 64 << 10];
     loop {
         match pieces.read(&mut buffer).map_err(why)? {
