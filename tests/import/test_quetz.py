@@ -1,17 +1,22 @@
 """`granary import quetz` beside a Quetz: its own rules over its own database, and some answers of the server itself."""
 
+import hashlib
 import json
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import requests
 import yaml
 
-from tests.harness.importing import granary_import, oracle, peer, table
+from tests.harness.conda_packages import Package
+from tests.harness.importing import Imported, granary_import, oracle, peer, table
 from tests.harness.postgres import Postgres
 from tests.harness.processes import dies_with_parent, free_port, wait_until
+from tests.harness.server import Dev
 
 CONFIG = """
 [github]
@@ -58,6 +63,12 @@ class Quetz:
         assert run.returncode == 0, run.stderr
 
     def start(self) -> str:
+        """Its URL; it is started once."""
+        if self.process is None:
+            self.url = self.launch()
+        return self.url
+
+    def launch(self) -> str:
         port = free_port()
         with open(self.folder / "log", "wb") as log:
             self.process = subprocess.Popen([self.programs / "quetz", "start", ".", "--host", "127.0.0.1", "--port", str(port)],
@@ -78,6 +89,14 @@ class Quetz:
         if self.process:
             self.process.terminate()
             self.process.wait(30)
+
+
+@contextmanager
+def closing_after(server: Dev) -> Iterator[Dev]:
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +145,58 @@ def test_members_and_the_rules_of_the_server(quetz: Quetz, tmp_path: Path) -> No
         compared += 1
         assert (status in (200, 201)) == row["allowed"] and status in (200, 201, 401, 403), (row, status)
     assert compared > 50
+
+
+def test_its_packages_come_along(quetz: Quetz, postgres: Postgres, tmp_path: Path) -> None:
+    """Uploaded to Quetz by its own API, then brought along from its database and folder: byte for byte, with time and uploader."""
+    packages = [Package("xtensor", "1.0", subdir="linux-64", run_exports={"weak": ["xtensor >=1"]}), Package("xtensor", "1.1", kind="tar.bz2"),
+                Package("xtl"), Package("xtl", "2.0"), Package("xtl", "3.0"), Package("xtl", "4.0")]
+    url = quetz.start()
+    for package in packages:
+        content = package.content()
+        answer = requests.post(f"{url}/api/channels/Closed/upload/{package.filename}", data=content, timeout=120,
+                               params={"sha256": hashlib.sha256(content).hexdigest()}, headers={"X-API-Key": "secret-key-of-of-all"})
+        assert answer.status_code == 201, answer.text
+    folder = quetz.folder / "deployment" / "channels"
+    *whole, changed, missing, other = packages
+    place = folder / "Closed" / "noarch"
+    (place / changed.filename).write_bytes((place / changed.filename).read_bytes() + b"x")
+    (place / missing.filename).unlink()
+
+    server = Dev(tmp_path / "dev", postgres, "quetz_packages", {"Closed": {"format": "conda", "visibility": "public"}})
+    with closing_after(server.start()):
+        def bring() -> Imported:
+            return granary_import("quetz-packages", "--config", server.config, quetz.database, folder)
+
+        server.wait_for_channel("Closed")
+        # Somebody was quicker with another package of the name.
+        taken = Package(other.name, other.version, depends=["something"])
+        path = f"/conda/api/channels/Closed/upload/{taken.filename}"
+        assert server.request("POST", path, server.admin, data=taken.content()).status_code == 201
+        first = bring()
+        assert first.code == 2 and f"{len(whole)} packages carried over" in first.report and "3 left out" in first.report
+        assert f"Closed/noarch/{changed.filename}: the file has other bytes than the old registry knows it by" in first.report
+        assert f"Closed/noarch/{missing.filename}: the file cannot be read" in first.report
+        assert f"Closed/noarch/{other.filename}: the channel has another package of this name" in first.report
+        for package in whole:
+            answer = server.get(f"/conda/get/Closed/{package.subdir}/{package.filename}")
+            assert answer.content == package.content()
+            records = server.get(f"/conda/get/Closed/{package.subdir}/repodata.json").json()
+            record = (records["packages.conda"] | records["packages"])[package.filename]
+            theirs = requests.get(f"{url}/get/Closed/{package.subdir}/repodata.json", headers={"X-API-Key": "secret-key-of-of-all"}, timeout=60).json()
+            old = (theirs["packages.conda"] | theirs["packages"])[package.filename]
+            assert record["sha256"] == old["sha256"] and record["depends"] == old["depends"]
+            # Listed for the first time when Quetz did, to the second that its database keeps at least.
+            assert record["indexed_timestamp"] < time.time() * 1000
+        uploaders = postgres.sql('select distinct uploaded_by from "quetz_packages".conda_package order by 1')
+        assert ["bob"] in uploaders
+        again = bring()
+        assert f"0 packages carried over (0 bytes, each compared with its SHA-256), {len(whole)} were there, 3 left out" in again.report
+        (place / missing.filename).write_bytes(missing.content())
+        assert "1 packages carried over" in bring().report
+        none = granary_import("quetz-packages", "--config", server.config, quetz.database, folder, "--channel", "open")
+        assert none.code == 0 and "0 left out" in none.report
+    postgres.drop("quetz_packages")
 
 
 def test_postgres_holds_the_same(quetz: Quetz, postgres: Postgres) -> None:

@@ -29,6 +29,12 @@ impl Author {
         })
     }
 
+    /// Somebody who is brought along from another registry, by a command.
+    pub(crate) fn imported(name: &str) -> Self {
+        let Self(entry) = Self::job("import");
+        Self(AuditEntry { actor: name.to_owned(), credential: "import".to_owned(), ..entry })
+    }
+
     /// The name of who acts.
     pub(crate) fn name(&self) -> &str {
         &self.0.actor

@@ -8,6 +8,7 @@ mod channeldata;
 mod current;
 mod documents;
 pub mod format;
+mod import;
 mod index;
 mod intake;
 mod jobs;
@@ -28,6 +29,7 @@ use granary_core::Format;
 use granary_http::Protocol;
 use granary_store::{ChannelCount, Migrations};
 
+pub use import::{Arriving, ImportError, Imported};
 pub use jobs::PERIODIC_JOBS;
 pub use state::Conda;
 pub use token_path::token_in_path;

@@ -2,6 +2,7 @@
 //!
 //! Sources: `quetz/db_models.py` (the tables), `quetz/authorization.py` (who may do what) of quetz-server 0.10.
 
+mod packages;
 mod rules;
 mod sql;
 
@@ -10,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use granary_core::{ChannelName, Format, PackagePattern, Role, SubjectName};
 use granary_crds::{ChannelSpec, Permission, Raw, RegistryRef, Visibility};
 
+pub use packages::{QuetzPackage, read_packages_postgres, read_packages_sqlite};
 pub use rules::{QuetzRole, Roles};
 pub use sql::{ReadError, Snapshot, read_postgres, read_sqlite};
 

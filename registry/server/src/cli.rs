@@ -389,8 +389,10 @@ pub enum ImportSource {
     Htpasswd(HtpasswdArgs),
     /// The folder that devpi-export wrote.
     Devpi(DevpiArgs),
-    /// The database of a Quetz.
+    /// The database of a Quetz: its channels and permissions, printed.
     Quetz(QuetzArgs),
+    /// The packages of a Quetz, into channels of this registry that are there already.
+    QuetzPackages(QuetzPackagesArgs),
 }
 
 /// What the channels belong to.
@@ -480,6 +482,22 @@ pub struct QuetzArgs {
     pub target: ImportTarget,
     #[command(flatten)]
     pub output: ImportOutput,
+}
+
+/// Arguments of `import quetz-packages`.
+#[derive(Debug, Clone, Args)]
+pub struct QuetzPackagesArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// The `SQLite` file, or `sqlite:///FILE`, or `postgresql://…` as in Quetz' own configuration. A URL with a password
+    /// belongs into the variable, which is Quetz' own.
+    #[arg(env = "QUETZ_SQLALCHEMY_DATABASE_URL", hide_env_values = true)]
+    pub database: SecretString,
+    /// The folder of its packages: `channels` below the deployment, with CHANNEL/SUBDIR/FILE.
+    pub folder: PathBuf,
+    /// Of this channel alone; may be given several times.
+    #[arg(long = "channel", value_name = "NAME")]
+    pub channels: Vec<String>,
 }
 
 fn conan_channel(text: &str) -> Result<ChannelName, String> {

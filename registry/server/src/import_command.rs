@@ -15,9 +15,12 @@ use secrecy::ExposeSecret;
 use crate::cli::{
     ConanServerArgs, DevpiArgs, HtpasswdArgs, ImportArgs, ImportOutput, ImportSource, QuetzArgs,
 };
+use crate::import_packages;
 
+/// What a failure is about.
+pub(crate) const QUETZ_DATABASE: &str = "the database of Quetz";
 /// The exit code of `--strict` when something could not be carried over.
-const INCOMPLETE: u8 = 2;
+pub(crate) const INCOMPLETE: u8 = 2;
 /// How many references of Conan a proof asks about at most.
 const REFERENCES: usize = 4_000;
 /// How many questions that are answered otherwise are shown.
@@ -30,6 +33,7 @@ pub async fn import(args: ImportArgs) -> Result<ExitCode, Failure> {
         ImportSource::Htpasswd(args) => password_file(&args),
         ImportSource::Devpi(args) => devpi_export(args),
         ImportSource::Quetz(args) => quetz_database(args).await,
+        ImportSource::QuetzPackages(args) => import_packages::quetz(args).await,
     }
 }
 
@@ -79,11 +83,12 @@ fn devpi_export(args: DevpiArgs) -> Result<ExitCode, Failure> {
 async fn quetz_database(args: QuetzArgs) -> Result<ExitCode, Failure> {
     let database = args.database.expose_secret();
     let snapshot = if let Some(url) = postgres_url(database) {
-        read_postgres(url).await?
+        let mut connection = connect(url).await?;
+        quetz::read_postgres(&mut connection).await.context(QUETZ_DATABASE)?
     } else {
-        let file = PathBuf::from(database.strip_prefix("sqlite:///").unwrap_or(database));
+        let file = sqlite_file(database);
         let read = tokio::task::spawn_blocking(move || quetz::read_sqlite(&file));
-        read.await.context("the database of Quetz")?.context("the database of Quetz")?
+        read.await.context(QUETZ_DATABASE)?.context(QUETZ_DATABASE)?
     };
     let options = quetz::QuetzOptions { registry: args.target.registry, namespace: args.target.namespace };
     let read = quetz::import(&snapshot, &options);
@@ -91,13 +96,19 @@ async fn quetz_database(args: QuetzArgs) -> Result<ExitCode, Failure> {
 }
 
 /// The URL without the driver that SQLAlchemy names in it (`postgresql+psycopg2://`); none if it is no such URL.
-fn postgres_url(text: &str) -> Option<String> {
+pub(crate) fn postgres_url(text: &str) -> Option<String> {
     let (scheme, rest) = text.split_once("://")?;
     let is_postgres = matches!(scheme.split('+').next(), Some("postgresql" | "postgres"));
     is_postgres.then(|| format!("postgresql://{rest}"))
 }
 
-async fn read_postgres(url: String) -> Result<quetz::Snapshot, Failure> {
+/// The file of a database that is none in Postgres.
+pub(crate) fn sqlite_file(database: &str) -> PathBuf {
+    PathBuf::from(database.strip_prefix("sqlite:///").unwrap_or(database))
+}
+
+/// A connection to the Postgres of a Quetz.
+pub(crate) async fn connect(url: String) -> Result<granary_store::Connection, Failure> {
     let options = DatabaseOptions {
         url,
         schema: "granary".parse().context("the schema")?,
@@ -105,9 +116,8 @@ async fn read_postgres(url: String) -> Result<quetz::Snapshot, Failure> {
         ca_file: None,
         client_certificate: None,
     };
-    let database = Database::new(&options).context("the database of Quetz")?;
-    let mut connection = database.connection().await.context("the database of Quetz")?;
-    quetz::read_postgres(&mut connection).await.context("the database of Quetz")
+    let database = Database::new(&options).context(QUETZ_DATABASE)?;
+    database.connection().await.context(QUETZ_DATABASE)
 }
 
 /// Prints channels and report, writes the files that are asked for, and proves what is to be proved.

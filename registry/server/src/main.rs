@@ -9,6 +9,7 @@ mod config;
 mod dev;
 mod doctor;
 mod import_command;
+mod import_packages;
 mod login_command;
 mod netrc;
 mod periodic;

@@ -16,6 +16,9 @@ use crate::error::is_outage;
 use crate::preparing::{POOLED, Preparing};
 use crate::{DbError, Schema};
 
+/// A connection of the pool, which gets it back.
+pub type Connection = Object;
+
 /// A parameter of a statement.
 pub type Param<'a> = &'a (dyn ToSql + Sync);
 
@@ -112,7 +115,7 @@ impl Database {
     }
 
     /// A connection; waits up to 5 s for one.
-    pub async fn connection(&self) -> Result<Object, DbError> {
+    pub async fn connection(&self) -> Result<Connection, DbError> {
         Ok(self.pool.get().await?)
     }
 

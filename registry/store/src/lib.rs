@@ -35,7 +35,7 @@ pub use apply::{
 };
 pub use audit::{AuditEntry, AuditFilter, AuditOutcome, AuditPage, AuditRow};
 pub use channels::{Channel, ChannelState, Directory};
-pub use database::{ConnectError, Database, DatabaseOptions, Param, wants_tls};
+pub use database::{ConnectError, Connection, Database, DatabaseOptions, Param, wants_tls};
 pub use documents::{Checkpoint, CheckpointKey};
 pub use error::DbError;
 pub use jobs::{Done, JobCount, JobFailure, JobLock, Jobs, NewJob};

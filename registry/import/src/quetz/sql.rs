@@ -106,7 +106,7 @@ enum Cell {
 }
 
 /// A row, and the table that it is of.
-struct Record {
+pub(super) struct Record {
     table: &'static str,
     cells: Vec<Cell>,
 }
@@ -116,7 +116,7 @@ impl Record {
         ReadError::Column(self.table, column + 1)
     }
 
-    fn text(&self, column: usize) -> Result<Option<String>, ReadError> {
+    pub(super) fn text(&self, column: usize) -> Result<Option<String>, ReadError> {
         match self.cells.get(column) {
             Some(Cell::Null) => Ok(None),
             Some(Cell::Text(text)) => Ok(Some(text.clone())),
@@ -124,11 +124,11 @@ impl Record {
         }
     }
 
-    fn some_text(&self, column: usize) -> Result<String, ReadError> {
+    pub(super) fn some_text(&self, column: usize) -> Result<String, ReadError> {
         self.text(column)?.ok_or_else(|| self.wrong(column))
     }
 
-    fn number(&self, column: usize) -> Result<Option<i64>, ReadError> {
+    pub(super) fn number(&self, column: usize) -> Result<Option<i64>, ReadError> {
         match self.cells.get(column) {
             Some(Cell::Null) => Ok(None),
             Some(Cell::Number(number)) => Ok(Some(*number)),
@@ -214,28 +214,12 @@ const TABLES: [(&str, &str); 6] = [
 
 /// Reads a database file, which is opened for reading alone. Blocks.
 pub fn read_sqlite(file: &Path) -> Result<Snapshot, ReadError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(file, flags)?;
+    let mut connection = open_sqlite(file)?;
     // One transaction, so that the tables fit together while the old server still runs.
     let transaction = connection.transaction()?;
     let mut snapshot = Snapshot::default();
-    for (table, sql) in TABLES {
-        let mut statement = transaction.prepare(sql)?;
-        let columns = statement.column_count();
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let mut cells = Vec::with_capacity(columns);
-            for column in 0..columns {
-                cells.push(match row.get_ref(column)? {
-                    ValueRef::Null => Cell::Null,
-                    ValueRef::Integer(number) => Cell::Number(number),
-                    ValueRef::Real(_) => return Err(ReadError::Column(table, column + 1)),
-                    ValueRef::Text(text) => Cell::Text(String::from_utf8_lossy(text).into_owned()),
-                    ValueRef::Blob(bytes) => Cell::Bytes(bytes.to_vec()),
-                });
-            }
-            snapshot.add(&Record { table, cells })?;
-        }
+    for table in TABLES {
+        each_of_sqlite(&transaction, table, |record| snapshot.add(record))?;
     }
     snapshot.has_credentials = transaction.query_row(
         "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'credentials')",
@@ -243,6 +227,37 @@ pub fn read_sqlite(file: &Path) -> Result<Snapshot, ReadError> {
         |row| row.get(0),
     )?;
     Ok(snapshot)
+}
+
+/// Opens a database file for reading alone.
+pub(super) fn open_sqlite(file: &Path) -> Result<Connection, ReadError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Ok(Connection::open_with_flags(file, flags)?)
+}
+
+/// Goes through the rows of a statement over a table.
+pub(super) fn each_of_sqlite(
+    connection: &Connection,
+    (table, sql): (&'static str, &str),
+    mut each: impl FnMut(&Record) -> Result<(), ReadError>,
+) -> Result<(), ReadError> {
+    let mut statement = connection.prepare(sql)?;
+    let columns = statement.column_count();
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let mut cells = Vec::with_capacity(columns);
+        for column in 0..columns {
+            cells.push(match row.get_ref(column)? {
+                ValueRef::Null => Cell::Null,
+                ValueRef::Integer(number) => Cell::Number(number),
+                ValueRef::Real(_) => return Err(ReadError::Column(table, column + 1)),
+                ValueRef::Text(text) => Cell::Text(String::from_utf8_lossy(text).into_owned()),
+                ValueRef::Blob(bytes) => Cell::Bytes(bytes.to_vec()),
+            });
+        }
+        each(&Record { table, cells })?;
+    }
+    Ok(())
 }
 
 /// Reads a database in Postgres, in the schema that comes first in the search path.
@@ -256,14 +271,19 @@ pub async fn read_postgres(client: &mut Client) -> Result<Snapshot, ReadError> {
     let mut snapshot = Snapshot::default();
     for (table, sql) in TABLES {
         for row in transaction.query(sql, &[]).await? {
-            let cells = (0..row.len()).map(|column| cell(table, &row, column)).collect::<Result<_, _>>()?;
-            snapshot.add(&Record { table, cells })?;
+            snapshot.add(&record_of_postgres(table, &row)?)?;
         }
     }
     let row = transaction.query_one("SELECT to_regclass('credentials') IS NOT NULL", &[]).await?;
     snapshot.has_credentials = row.try_get(0)?;
     transaction.commit().await?;
     Ok(snapshot)
+}
+
+/// A row as both databases give it.
+pub(super) fn record_of_postgres(table: &'static str, row: &Row) -> Result<Record, ReadError> {
+    let cells = (0..row.len()).map(|column| cell(table, row, column)).collect::<Result<_, _>>()?;
+    Ok(Record { table, cells })
 }
 
 fn cell(table: &'static str, row: &Row, column: usize) -> Result<Cell, ReadError> {
