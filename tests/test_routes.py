@@ -64,7 +64,7 @@ ROUTES: dict[tuple[str, str], tuple[str, str, int]] = {
     ("GET", "/conda/get/{channel:1}/{file}"): ("read", "/conda/get/{}/channeldata.json", 200),
     ("GET", "/conda/get/{channel:1}/{subdir}/"): ("read", "/conda/get/{}/noarch/", 200),
     ("GET", "/conda/api/channels/{channel}/synchronization"): ("read", "/conda/api/channels/{}/synchronization", 405),
-    ("POST", "/conda/api/channels/{channel}/synchronization"): ("administer", "/conda/api/channels/{}/synchronization", 405),
+    ("POST", "/conda/api/channels/{channel}/synchronization"): ("remove", "/conda/api/channels/{}/synchronization", 405),
     ("POST", "/conda/api/channels/{channel}/upload/{file}"): ("publish", "/conda/api/channels/{}/upload/acme-1.0-0.conda", 400),
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use granary_core::Clock;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -112,6 +113,8 @@ pub struct Jobs {
     clock: Arc<dyn Clock>,
     handlers: Arc<HashMap<&'static str, Handler>>,
     lock: JobLock,
+    /// Wakes the worker of this process.
+    wake: Arc<Notify>,
 }
 
 impl fmt::Debug for Jobs {
@@ -121,8 +124,13 @@ impl fmt::Debug for Jobs {
 }
 
 impl Jobs {
-    pub(crate) fn new(database: Database, sql: Arc<Statements>, clock: Arc<dyn Clock>) -> Self {
-        Self { database, sql, clock, handlers: Arc::default(), lock: JobLock::default() }
+    pub(crate) fn new(
+        database: Database,
+        sql: Arc<Statements>,
+        clock: Arc<dyn Clock>,
+        wake: Arc<Notify>,
+    ) -> Self {
+        Self { database, sql, clock, handlers: Arc::default(), lock: JobLock::default(), wake }
     }
 
     /// With other times for the locks.
@@ -145,9 +153,10 @@ impl Jobs {
         self
     }
 
-    /// Puts a job on the queue.
+    /// Puts a job on the queue. An idle worker of this process looks at once, others within some seconds.
     pub async fn enqueue(&self, job: &NewJob) -> Result<(), DbError> {
         self.database.execute(&self.sql.enqueue, &job.params()).await?;
+        self.wake.notify_one();
         Ok(())
     }
 
@@ -192,6 +201,7 @@ impl Jobs {
             };
             tokio::select! {
                 () = stop.cancelled() => {}
+                () = self.wake.notified() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }

@@ -26,7 +26,7 @@ mod usage;
 use std::sync::Arc;
 
 use granary_core::Clock;
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
 use uuid::Uuid;
 
 pub use apply::{
@@ -72,6 +72,7 @@ struct Inner {
     uploads: Uploads,
     cache: BlobCache,
     registry_id: OnceCell<Uuid>,
+    job_wake: Arc<Notify>,
 }
 
 impl Store {
@@ -99,6 +100,7 @@ impl Store {
             uploads,
             cache,
             registry_id: OnceCell::new(),
+            job_wake: Arc::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -165,7 +167,8 @@ impl Store {
 
     /// The job queue, without handlers.
     pub fn jobs(&self) -> Jobs {
-        Jobs::new(self.inner.database.clone(), Arc::clone(&self.inner.sql), Arc::clone(&self.inner.clock))
+        let Inner { database, sql, clock, job_wake, .. } = &*self.inner;
+        Jobs::new(database.clone(), Arc::clone(sql), Arc::clone(clock), Arc::clone(job_wake))
     }
 
     /// Which registry the schema belongs to.

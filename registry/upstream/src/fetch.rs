@@ -150,6 +150,9 @@ impl Upstream {
         let key: Key = (channel.scope, Arc::clone(&wanted.path));
         let kept = self.kept(channel, &wanted.path).await.map_err(|error| Arc::new(error.into()))?;
         let kept = kept.filter(|kept| *kept.url == *wanted.url.as_str());
+        let is_other = |kept: &Kept| wanted.sha256.is_some_and(|sha256| sha256 != kept.sha256);
+        // Never in the place of what they are not.
+        let kept = kept.filter(|kept| !is_other(kept));
         if let Some(kept) = &kept {
             let is_good = match wanted.keep {
                 Keep::Forever => true,

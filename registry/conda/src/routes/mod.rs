@@ -26,7 +26,6 @@ pub(crate) fn routes(state: &Arc<Conda>) -> Protocol {
     let read = Access::Channel(Action::Read);
     let publish = Access::Channel(Action::Publish);
     let remove = Access::Channel(Action::Remove);
-    let administer = Access::Channel(Action::Administer);
     let now = Freshness::Now;
     let synchronization = "/api/channels/{channel}/synchronization";
     let version = "/api/channels/{channel}/packages/{package}/versions/{subdir}/{file}";
@@ -46,7 +45,7 @@ pub(crate) fn routes(state: &Arc<Conda>) -> Protocol {
         .route(Method::GET, "/get/{channel:1}/{subdir}/", read, now, state, pages::subdir)
         .route(Method::POST, "/api/channels/{channel}/upload/{file}", publish, now, state, upload::upload)
         .route(Method::GET, synchronization, read, now, state, mirrors::progress)
-        .route(Method::POST, synchronization, administer, now, state, mirrors::begin)
+        .route(Method::POST, synchronization, remove, now, state, mirrors::begin)
         .route(Method::DELETE, version, remove, now, state, remove::delete)
         .route(Method::PUT, yank, remove, now, state, remove::yank)
         .route(Method::DELETE, yank, remove, now, state, remove::unyank)

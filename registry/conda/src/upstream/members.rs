@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
-use granary_core::{Action, ChannelName, Format, Readable, Sha256, readable};
+use granary_core::{Action, ChannelName, Format, Principal, Readable, Sha256, readable};
 use granary_crds::{Source, Virtual};
 use granary_http::{BoxError, Call, Refusal};
 use granary_store::{Channel, DbError, Scope, Stamp};
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use moka::sync::Cache;
 
 use super::derived::Opener;
@@ -75,6 +75,8 @@ pub(super) struct Member {
     pub(super) rules: Rules,
     /// Whether the caller may read any of it.
     pub(super) is_readable: bool,
+    /// Whether anybody may read all of it.
+    pub(super) is_public: bool,
     /// The names that it keeps from those behind it, whoever asks.
     owned: Vec<Arc<Names>>,
 }
@@ -100,6 +102,15 @@ impl Members {
     /// Whether a name is kept from a member by one before it.
     pub(super) fn is_kept_from(&self, member: usize, name: &str) -> bool {
         self.0[..member].iter().any(|before| before.owns(name))
+    }
+
+    /// How long an index of all of them may be kept: by nobody for others, where not all of them are for everybody.
+    pub(super) fn index_cache_control(&self, call: &Call) -> Result<HeaderValue, Refusal> {
+        if self.0.iter().all(|member| member.is_public) {
+            call.index_cache_control()
+        } else {
+            Ok(HeaderValue::from_static("private, no-cache"))
+        }
     }
 
     /// What tells the names that are kept from those that were at another time.
@@ -151,7 +162,9 @@ impl Conda {
             } else {
                 self.owned(call, &channel).await?
             };
-            members.push(Arc::new(Member { channel, rules, is_readable, owned }));
+            let anybody = readable(&channel.grants, &Principal::Anonymous, channel.format, &channel.name);
+            let is_public = anybody == Readable::All;
+            members.push(Arc::new(Member { channel, rules, is_readable, is_public, owned }));
         }
         Ok(Members(members))
     }
@@ -160,12 +173,10 @@ impl Conda {
     async fn owned(&self, call: &Call, channel: &Arc<Channel>) -> Result<Vec<Arc<Names>>, Refusal> {
         if let Source::Proxy(proxy) = &channel.settings.source {
             let remote = Remote::new(self, channel, proxy, call.max_upload_size());
-            let mut owned = Vec::new();
-            for subdir in SUBDIRS {
-                let Ok(subdir) = subdir.parse() else { continue };
-                owned.extend(self.names_of_proxy(&remote, &subdir).await?);
-            }
-            return Ok(owned);
+            let subdirs: Vec<Subdir> = SUBDIRS.iter().filter_map(|subdir| subdir.parse().ok()).collect();
+            let names = subdirs.iter().map(|subdir| self.names_of_proxy(&remote, subdir));
+            let names = futures_util::future::try_join_all(names).await?;
+            return Ok(names.into_iter().flatten().collect());
         }
         let stamp = self.store.revisions().scope_stamp(channel.scope);
         let known = &self.names.channels;

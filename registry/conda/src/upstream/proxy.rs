@@ -358,6 +358,11 @@ impl<'a> Remote<'a> {
         let filename = file.to_string();
         let path = format!("{subdir}/{filename}").into();
         let mut kept = self.upstream().kept(self.channel, &path).await?;
+        if let Some(known) = &kept
+            && self.is_replaced(subdir, file, known.sha256).await?
+        {
+            kept = None;
+        }
         if kept.is_none() {
             let packages = self.packages(subdir, file).await?;
             let mut wanted = self.wanted(Some(subdir), &filename, &packages.base, u64::MAX)?;
@@ -387,6 +392,31 @@ impl<'a> Remote<'a> {
         }))
     }
 
+    /// Whether the shards that we have say that a package has other bytes by now than those that we have. Nobody is asked.
+    async fn is_replaced(
+        &self,
+        subdir: &Subdir,
+        file: &PackageFile,
+        sha256: Sha256,
+    ) -> Result<bool, Refusal> {
+        let index = format!("{subdir}/{SHARD_INDEX}").into();
+        let Some(index) = self.upstream().kept(self.channel, &index).await? else { return Ok(false) };
+        // Clients ask for the index first: what this process has not read, nobody was told by it.
+        let Some(index) = self.conda.remembered.index(index.sha256) else { return Ok(false) };
+        let Some(digest) = index.shards.get(file.name().as_str()) else { return Ok(false) };
+        let shard = format!("{subdir}/{digest}{SHARD}").into();
+        let Some(shard) = self.upstream().kept(self.channel, &shard).await? else { return Ok(false) };
+        let shard = self.read_shard(&self.place(&shard)).await?;
+        let listed = shard.files.get(&file.to_string()).copied().flatten();
+        Ok(listed.is_some_and(|listed| listed != sha256))
+    }
+
+    async fn read_shard(&self, place: &Place) -> Result<ForeignShard, Refusal> {
+        let bytes = read_all(&self.conda.store, place, MAX_SHARD).await?;
+        let shard = tokio::task::spawn_blocking(move || ForeignShard::read(&bytes)).await;
+        shard.map_err(Refusal::internal)?.map_err(Refusal::internal)
+    }
+
     /// Where the packages of a subdir are, and what is said of one: by the shards, or else by the whole index.
     async fn packages(&self, subdir: &Subdir, file: &PackageFile) -> Result<Packages, Refusal> {
         let folder = self.folder(Some(subdir))?;
@@ -398,9 +428,7 @@ impl<'a> Remote<'a> {
             let Some((_, place, _)) = self.shard(subdir, *digest).await? else {
                 return Ok(Packages { base, listed: None });
             };
-            let bytes = read_all(&self.conda.store, &place, MAX_SHARD).await?;
-            let shard = tokio::task::spawn_blocking(move || ForeignShard::read(&bytes)).await;
-            let shard = shard.map_err(Refusal::internal)?.map_err(Refusal::internal)?;
+            let shard = self.read_shard(&place).await?;
             let sha256 = shard.files.get(&file.to_string()).copied();
             let listed = sha256.map(|sha256| ListedFile { sha256, url: None });
             return Ok(Packages { base, listed });

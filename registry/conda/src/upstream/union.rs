@@ -14,6 +14,7 @@ use granary_http::stored_index::{StoredDocument, StoredIndex};
 use granary_http::{Body, BoxError, Call, EntityTag, FileResponse, Refusal};
 use granary_splice::outline::Form;
 use granary_store::Channel;
+use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderValue, Response};
 use jiff::Timestamp;
 use serde_json::value::RawValue;
@@ -84,7 +85,13 @@ impl Conda {
                 _ => self.file(&member.channel, subdir, &file).await?,
             };
             if let Some(stored) = found {
-                return call.download_from(&member.channel, &stored).await;
+                let mut response = call.download_from(&member.channel, &stored).await?;
+                if !member.is_public {
+                    response
+                        .headers_mut()
+                        .insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+                }
+                return Ok(response);
             }
         }
         Err(absent())
@@ -126,6 +133,7 @@ impl Conda {
         if wholes.is_empty() && subdir.as_str() != Subdir::NOARCH {
             return Err(absent());
         }
+        let cache_control = members.index_cache_control(call)?;
         let class = members.0.iter().map(|member| member.rules.class()).collect::<Vec<_>>();
         let class = source_of(class.iter().map(String::as_str));
         let path = format!("{subdir}/repodata.json {coding:?}");
@@ -142,7 +150,7 @@ impl Conda {
         });
         let derived = derived.await?;
         let sent = Sent { content_type: coding.content_type(), modified_at: derived.made_at, stale_since };
-        send(call, &derived.place, sent, call.index_cache_control()?).await
+        send(call, &derived.place, sent, cache_control).await
     }
 
     /// The index of shards: each name's is that of the channel that it belongs to.
@@ -179,6 +187,7 @@ impl Conda {
         if indexes.is_empty() && subdir.as_str() != Subdir::NOARCH {
             return Err(absent());
         }
+        let cache_control = members.index_cache_control(call)?;
         let class = members.0.iter().map(|member| member.rules.class()).collect::<Vec<_>>();
         let class = source_of(class.iter().map(String::as_str));
         let path = format!("{subdir}/{SHARD_INDEX}");
@@ -204,7 +213,7 @@ impl Conda {
         });
         let derived = derived.await?;
         let sent = Sent { content_type: ZSTD, modified_at: derived.made_at, stale_since };
-        send(call, &derived.place, sent, call.index_cache_control()?).await
+        send(call, &derived.place, sent, cache_control).await
     }
 
     async fn read_shard_index(&self, sha256: Sha256, bytes: Bytes) -> Result<Arc<ShardIndex>, Refusal> {
@@ -231,7 +240,7 @@ impl Conda {
                 let remote = Remote::new(self, &member.channel, proxy, call.max_upload_size());
                 let Some((name, place, sent)) = remote.shard(subdir, digest).await? else { continue };
                 if shown(member, &name) {
-                    return send(call, &place, sent, call.cache_control(&name, true)?).await;
+                    return send(call, &place, sent, shard_cache_control(call, member, &name)?).await;
                 }
             } else if let Some((name, bytes)) = self.shard(&member.channel, subdir, digest).await?
                 && shown(member, name.as_str())
@@ -242,13 +251,22 @@ impl Conda {
                     last_modified: None,
                     content_type: HeaderValue::from_static(ZSTD),
                     file_name: None,
-                    cache_control: call.cache_control(name.as_str(), true)?,
+                    cache_control: shard_cache_control(call, member, name.as_str())?,
                     headers: HeaderMap::new(),
                 };
                 return response.respond_bytes(&call.arrival.method, &call.arrival.headers, bytes).await;
             }
         }
         Err(call.unknown("there is no such file in this channel"))
+    }
+}
+
+/// How long a shard may be kept, and whether for others.
+fn shard_cache_control(call: &Call, member: &Member, name: &str) -> Result<HeaderValue, Refusal> {
+    if member.is_public {
+        call.cache_control(name, true)
+    } else {
+        Ok(HeaderValue::from_static("private, max-age=31536000, immutable"))
     }
 }
 
