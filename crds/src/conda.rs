@@ -1,6 +1,9 @@
 //! The settings of a `conda` channel.
 
+use granary_core::PackagePattern;
 use serde::{Deserialize, Serialize};
+
+use crate::value::Raw;
 
 /// The most bytes of all notices together: what conda reads of them is bounded.
 pub(crate) const MAX_NOTICES: usize = 64 << 10;
@@ -19,11 +22,19 @@ pub struct CondaSettings {
     pub current_repodata: bool,
     /// Where the patch instructions of the channel come from.
     pub repodata_patches: CondaPatches,
+    /// Which packages are deleted by and by; none when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention: Option<CondaRetention>,
 }
 
 impl Default for CondaSettings {
     fn default() -> Self {
-        Self { notices: Vec::new(), current_repodata: true, repodata_patches: CondaPatches::default() }
+        Self {
+            notices: Vec::new(),
+            current_repodata: true,
+            repodata_patches: CondaPatches::default(),
+            retention: None,
+        }
     }
 }
 
@@ -36,6 +47,25 @@ pub struct CondaPatches {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "kubernetes", schemars(length(min = 1, max = 64)))]
     pub package: Option<String>,
+}
+
+/// Which packages of a `conda` channel are deleted by and by: of each name in each subdir those that are neither among the newest
+/// nor young. Looked at every hour.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
+pub struct CondaRetention {
+    /// So many builds of a name stay in each subdir, the newest by version, build number and time.
+    #[cfg_attr(feature = "kubernetes", schemars(range(min = 1, max = 100_000)))]
+    pub keep_newest: u32,
+    /// What was uploaded within so many days stays as well.
+    #[serde(default)]
+    #[cfg_attr(feature = "kubernetes", schemars(range(max = 36_500)))]
+    pub older_than_days: u32,
+    /// Of which names, as patterns with `*` and `?`; of all when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "kubernetes", schemars(length(max = 100)))]
+    pub packages: Vec<Raw<PackagePattern>>,
 }
 
 /// Something that conda tells the channel's users.

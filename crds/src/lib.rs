@@ -37,7 +37,7 @@ pub use channel::{
     BucketSpec, Channel, ChannelDownloads, ChannelLimits, ChannelSpec, DeletionPolicy, EncryptionSpec,
     EncryptionType, LifecycleSpec, NoSettings, ObjectMeta, Permission, PyPiSettings, RegistryRef, Visibility,
 };
-pub use conda::{CondaNotice, CondaNoticeLevel, CondaPatches, CondaSettings};
+pub use conda::{CondaNotice, CondaNoticeLevel, CondaPatches, CondaRetention, CondaSettings};
 pub use deployment::{
     AllowedNamespaces, Autoscaling, CertificateRef, GatewaySpec, IngressSpec, IssuerKind, IssuerRef,
     LocalReference, MonitoringSpec, NetworkPolicySpec, ParentRef, PodSpec, PullPolicy, SecretKeyRef,

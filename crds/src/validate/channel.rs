@@ -244,6 +244,18 @@ fn check_conda(problems: &mut Problems, conda: &CondaSettings) {
             }
         }
     }
+    if let Some(retention) = &conda.retention {
+        let path = "spec.conda.retention";
+        if !(1..=100_000).contains(&retention.keep_newest) {
+            problems.add(format!("{path}.keepNewest"), "write a number from 1 to 100000");
+        }
+        if retention.older_than_days > 36_500 {
+            problems.add(format!("{path}.olderThanDays"), "write a number from 0 to 36500");
+        }
+        for (index, pattern) in retention.packages.iter().enumerate() {
+            problems.read(&format!("{path}.packages[{index}]"), pattern);
+        }
+    }
     let is_name = |name: &str| {
         let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
         (1..=64).contains(&name.len()) && name.bytes().all(legal)

@@ -10,9 +10,12 @@ use crate::state::Conda;
 use crate::upstream::mirror::{LOOK_EVERY, MIRROR, MIRRORS};
 
 /// The periodic jobs of conda channels: one of each in the queue, whatever the number of pods.
-pub const PERIODIC_JOBS: [&str; 3] = [PRUNE_SHARDS, REFRESH_INDEXES, MIRRORS];
+pub const PERIODIC_JOBS: [&str; 4] = [PRUNE_SHARDS, REFRESH_INDEXES, MIRRORS, RETENTION];
 
 const PRUNE_SHARDS: &str = "conda prune shards";
+const RETENTION: &str = "conda retention";
+/// How often it is looked for packages that are not to be kept any longer.
+const RETAIN_EVERY: SignedDuration = SignedDuration::from_hours(1);
 const REFRESH_INDEXES: &str = "conda refresh indexes";
 /// How often it is looked for large indexes that nobody asks for.
 const REFRESH_EVERY: SignedDuration = SignedDuration::from_hours(3);
@@ -34,8 +37,16 @@ impl Conda {
     #[must_use]
     pub fn handle_jobs(self: &Arc<Self>, jobs: Jobs) -> Jobs {
         let (pruning, refreshing) = (Arc::clone(self), Arc::clone(self));
-        let (mirrors, mirror) = (Arc::clone(self), Arc::clone(self));
+        let (mirrors, mirror, retaining) = (Arc::clone(self), Arc::clone(self), Arc::clone(self));
         let jobs = jobs
+            .handle(RETENTION, move |_| {
+                let state = Arc::clone(&retaining);
+                async move {
+                    let packages = state.apply_retention().await.map_err(failure)?;
+                    tracing::info!(packages, "deleted packages that were kept long enough");
+                    Ok::<_, JobFailure>(Done::Again(RETAIN_EVERY))
+                }
+            })
             .handle(MIRRORS, move |_| {
                 let state = Arc::clone(&mirrors);
                 async move {

@@ -16,6 +16,7 @@ mod locked_name;
 mod patches;
 mod publish;
 mod remove;
+mod retention;
 mod routes;
 mod shard_index;
 mod sql;

@@ -14,6 +14,11 @@ granary_store::statements! {
                      on conflict (channel_id, subdir, name) do update set changed_at = greatest(n.changed_at, excluded.changed_at) \
                      returning shard";
         // The file that an upload would stand in the place of.
+        // Names of which something may go: more builds than are kept, one of them old enough.
+        names_beyond_retention = "select subdir, name from @conda_package where channel_id = $1 \
+                                  group by subdir, name having count(*) > $2 and min(uploaded_at) < $3 order by subdir, name";
+        builds_of_name = "select filename, version, build_number, uploaded_at from @conda_package \
+                          where channel_id = $1 and subdir = $2 and name = $3";
         standing = "select p.id, p.blob_id, b.sha256, p.yanked_at is not null from @conda_package p join @blob b on b.id = p.blob_id \
                     where p.channel_id = $1 and p.subdir = $2 and p.filename = $3";
         insert_package = "insert into @conda_package (channel_id, subdir, name, filename, version, build, build_number, record, \
