@@ -242,6 +242,9 @@ pub struct ChannelLimits {
     /// The largest upload; the registry's `limits.maxUploadSize` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_upload_size: Option<Raw<ByteSize>>,
+    /// The most that the channel's files may be together; no limit when absent. For `conda` channels alone so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_size: Option<Raw<ByteSize>>,
 }
 
 /// The bucket that holds a channel's files.

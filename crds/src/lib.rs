@@ -59,9 +59,9 @@ pub use provider::{GitHubSpec, OidcSpec, ProviderSpec, SessionsSpec};
 #[cfg(feature = "kubernetes")]
 pub use registry::RegistryObject;
 pub use registry::{
-    AdminsSpec, CacheSpec, DatabaseSecretRef, DatabaseSpec, HostsSpec, InitialAdminSpec, JobsSpec,
-    LimitsSpec, LogFormat, ObjectStoreSecretRef, ObjectStoreSpec, OutboundSpec, PackageRegistrySpec,
-    ProtocolHostSpec, ProxySpec, TelemetrySpec,
+    AdminsSpec, CacheSpec, ChannelsByApiSpec, CondaSpec, DatabaseSecretRef, DatabaseSpec, HostsSpec,
+    InitialAdminSpec, JobsSpec, LimitsSpec, LogFormat, ObjectStoreSecretRef, ObjectStoreSpec, OutboundSpec,
+    PackageRegistrySpec, ProtocolHostSpec, ProxySpec, TelemetrySpec,
 };
 pub use secret::{Secret, SecretSource};
 pub use source::{ChannelSource, HostedSource, MirrorSource, Priority, ProxySource, Removal, VirtualSource};

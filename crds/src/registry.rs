@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use granary_core::SubjectName;
+use granary_core::{Subject, SubjectName};
 use serde::{Deserialize, Serialize};
 
 use crate::deployment::{
@@ -80,6 +80,8 @@ settings! {
         pub telemetry: TelemetrySpec = TelemetrySpec::default(),
         /// What runs by itself.
         pub jobs: JobsSpec = JobsSpec::default(),
+        /// What concerns all `conda` channels.
+        pub conda: CondaSpec = CondaSpec::default(),
     }
     kubernetes {
         /// While true, the operator writes nothing: neither to Kubernetes (but for the status) nor to Postgres nor to buckets.
@@ -127,6 +129,26 @@ settings! {
     pub struct HostsSpec {
         /// The host of all `pypi` channels, as devpi has them: `https://HOST/USER/INDEX/`.
         pub pypi: ProtocolHostSpec = ProtocolHostSpec::default(),
+        /// The host of all `conda` channels, as Quetz has them: `https://HOST/get/CHANNEL/`, with its API beside them.
+        pub conda: ProtocolHostSpec = ProtocolHostSpec::default(),
+    }
+}
+
+settings! {
+    /// What concerns all `conda` channels.
+    pub struct CondaSpec {
+        /// Channels that are made by `POST /api/channels`, as Quetz has it, beside those that objects describe.
+        pub channels_by_api: ChannelsByApiSpec = ChannelsByApiSpec::default(),
+    }
+}
+
+settings! {
+    /// Channels that are made through an API.
+    pub struct ChannelsByApiSpec {
+        /// Who may make channels, beside admins and whoever has a server role: subjects as permissions name them, such as
+        /// `group:builders` or `authenticated`. Who makes a channel owns it.
+        #[schemars(length(max = 500))]
+        pub allowed: Vec<Raw<Subject>> = Vec::new(),
     }
 }
 

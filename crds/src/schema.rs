@@ -267,7 +267,7 @@ pub(crate) fn registry_rules(schema: &mut Schema) {
                 "give both database and objectStore, or neither: the operator then runs a store of its own",
             ),
             (
-                "!has(self.gateway) || has(self.host) || has(self.hosts.pypi.host)",
+                "!has(self.gateway) || has(self.host) || has(self.hosts.pypi.host) || has(self.hosts.conda.host)",
                 "a gateway needs a host to route: write host: packages.example.com",
             ),
             (
@@ -279,11 +279,19 @@ pub(crate) fn registry_rules(schema: &mut Schema) {
                 "hosts.pypi.host is the host of all protocols: name another, or leave it out",
             ),
             (
+                "!has(self.host) || !has(self.hosts.conda.host) || self.host != self.hosts.conda.host",
+                "hosts.conda.host is the host of all protocols: name another, or leave it out",
+            ),
+            (
+                "!has(self.hosts.pypi.host) || !has(self.hosts.conda.host) || self.hosts.pypi.host != self.hosts.conda.host",
+                "hosts.conda.host is hosts.pypi.host too: name another, or leave one out",
+            ),
+            (
                 "!self.backupRetention.matches('^(0+(d|h|m|s|ms))+$')",
                 "backupRetention: write a span of time that is longer than nothing",
             ),
             (
-                "!has(self.tls) || has(self.host) || has(self.hosts.pypi.host)",
+                "!has(self.tls) || has(self.host) || has(self.hosts.pypi.host) || has(self.hosts.conda.host)",
                 "a certificate needs a host: write host: packages.example.com",
             ),
         ],

@@ -68,6 +68,11 @@ pub struct ChannelSettings {
     pub redirect_downloads: bool,
     /// The largest upload in bytes; none leaves it to the registry.
     pub max_upload_size: Option<u64>,
+    /// The most bytes of all files together; none is no limit.
+    pub max_size: Option<u64>,
+    /// What clients of Quetz' API said of how long a document may be kept, in seconds. It is told again and means nothing:
+    /// documents are revalidated each time.
+    pub told_ttl: Option<u32>,
     /// Where the packages come from.
     pub source: Source,
     /// Settings of a `pypi` channel; the defaults in others.
@@ -209,6 +214,11 @@ fn settings(
             "a limit of 0 lets nothing in; leave it out for the registry's limit, or remove the grants",
         );
     }
+    let path = "spec.limits.maxSize";
+    let max_size = problems.read_optional(path, spec.limits.max_size.as_ref());
+    if spec.limits.max_size.is_some() && format != Format::Conda {
+        problems.add(path, format!("{format} channels have no quota yet; leave it out"));
+    }
     let source = source(problems, format, name, &spec.source);
     let conda = spec.conda.clone().unwrap_or_default();
     check_conda(problems, &conda);
@@ -217,6 +227,8 @@ fn settings(
         description: spec.description.clone(),
         redirect_downloads: spec.downloads.redirect,
         max_upload_size: max_upload_size?.map(ByteSize::bytes),
+        max_size: max_size?.map(ByteSize::bytes),
+        told_ttl: None,
         source: source?,
         pypi: spec.pypi.unwrap_or_default(),
         conda,

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use granary_core::SubjectName;
+use granary_core::{Subject, SubjectName};
 
 use super::identity::Identity;
 use crate::bucket::{BucketNaming, BucketNamingError};
@@ -31,6 +31,10 @@ pub struct ValidRegistry {
     pub public_url: Option<HttpUrl>,
     /// The host that `pypi` channels have to themselves.
     pub pypi_host: Option<HostName>,
+    /// The host that `conda` channels have to themselves.
+    pub conda_host: Option<HostName>,
+    /// Who may make `conda` channels through their API, beside admins.
+    pub conda_channel_makers: Vec<Subject>,
     /// Whose forwarding headers are believed.
     pub trusted_proxies: Vec<Cidr>,
     /// Connections that the server opens itself.
@@ -200,6 +204,14 @@ fn registry(problems: &mut Problems, spec: &PackageRegistrySpec) -> Option<Valid
     let management_listen = problems.read("spec.managementListen", &spec.management_listen);
     let public_url = problems.read_optional("spec.publicUrl", spec.public_url.as_ref());
     let pypi_host = problems.read_optional("spec.hosts.pypi.host", spec.hosts.pypi.host.as_ref());
+    let conda_host = problems.read_optional("spec.hosts.conda.host", spec.hosts.conda.host.as_ref());
+    if let (Some(Some(pypi)), Some(Some(conda))) = (&pypi_host, &conda_host)
+        && pypi == conda
+    {
+        problems.add("spec.hosts.conda.host", "this is hosts.pypi.host too; name another, or leave one out");
+    }
+    let allowed = &spec.conda.channels_by_api.allowed;
+    let conda_channel_makers = problems.read_list("spec.conda.channelsByApi.allowed", allowed);
     let trusted_proxies = problems.read_list("spec.proxy.trusted", &spec.proxy.trusted);
     let outbound = outbound(problems, &spec.outbound);
     let limits = limits(problems, &spec.limits);
@@ -216,6 +228,8 @@ fn registry(problems: &mut Problems, spec: &PackageRegistrySpec) -> Option<Valid
         management_listen: management_listen?,
         public_url: public_url?,
         pypi_host: pypi_host?,
+        conda_host: conda_host?,
+        conda_channel_makers,
         trusted_proxies,
         outbound,
         limits: limits?,

@@ -182,8 +182,12 @@ fn may(scope: Option<&TokenScope>) -> String {
         let names: Vec<&str> = patterns.iter().map(PackagePattern::as_str).collect();
         if names.is_empty() { format!("all {what}") } else { format!("the {what} {}", names.join(", ")) }
     };
-    let (channels, packages) = (patterns(&scope.channels, "channels"), patterns(&scope.packages, "packages"));
-    format!("what a {} may, within what you may: {channels}, {packages}", scope.role.as_str())
+    let reaches = scope.reaches().map(|reach| {
+        let (channels, packages) =
+            (patterns(&reach.channels, "channels"), patterns(&reach.packages, "packages"));
+        format!("what a {} may, within what you may: {channels}, {packages}", reach.role.as_str())
+    });
+    reaches.collect::<Vec<_>>().join("; and ")
 }
 
 /// The largest unit that says it exactly enough.

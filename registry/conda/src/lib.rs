@@ -2,6 +2,7 @@
 //!
 //! [`format`] is pure: names, packages, records, what an index says. [`Conda`] holds what the handlers share.
 
+mod api;
 mod author;
 mod bzip2_files;
 mod channeldata;
@@ -12,6 +13,7 @@ mod import;
 mod index;
 mod intake;
 mod jobs;
+mod listing;
 mod locked_name;
 mod patches;
 mod publish;
@@ -32,7 +34,7 @@ use granary_store::{ChannelCount, Migrations};
 
 pub use import::{Arriving, ImportError, Imported};
 pub use jobs::PERIODIC_JOBS;
-pub use state::Conda;
+pub use state::{ApiOptions, Conda, TEST_USERS};
 pub use token_path::token_in_path;
 
 /// The migrations of packages and shards.
@@ -41,6 +43,7 @@ pub const MIGRATIONS: Migrations = Migrations {
     files: &[
         ("V1__packages", include_str!("../migrations/V1__packages.sql")),
         ("V2__documents", include_str!("../migrations/V2__documents.sql")),
+        ("V3__api", include_str!("../migrations/V3__api.sql")),
         ("V4__elsewhere", include_str!("../migrations/V4__elsewhere.sql")),
         ("V6__yanking", include_str!("../migrations/V6__yanking.sql")),
     ],

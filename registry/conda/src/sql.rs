@@ -1,5 +1,6 @@
 //! Every statement of the conda tables.
 
+pub(crate) mod api;
 pub(crate) mod documents;
 
 /// What is in a channel: names, files, their bytes, the newest upload.

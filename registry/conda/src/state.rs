@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use granary_core::Sha256;
+use granary_core::{Sha256, Subject};
+use granary_crds::BucketNaming;
 use granary_http::{IndexCache, StoredFile, StoredIndex};
 use granary_store::{Channel, DbError, Scope, Stamp, Store};
 use granary_upstream::Upstream;
@@ -13,6 +14,7 @@ use crate::format::repodata::Section;
 use crate::format::{PackageFile, PackageName, Subdir};
 use crate::shard_index::ShardIndexes;
 use crate::sql::Statements;
+use crate::sql::api::ApiStatements;
 use crate::sql::documents::DocumentStatements;
 use crate::upstream::{DerivedDocuments, KnownNames, Remembered};
 
@@ -38,6 +40,23 @@ pub struct Conda {
     pub(crate) derived: DerivedDocuments,
     pub(crate) names: KnownNames,
     files: Cache<(Scope, Arc<str>), Arc<FileEntry>>,
+    pub(crate) api_sql: ApiStatements,
+    /// None where the API makes no channels.
+    pub(crate) api: Option<ApiOptions>,
+}
+
+/// The users that `granary dev` makes for trying things out.
+pub const TEST_USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
+
+/// What the API needs beside the store.
+#[derive(Debug, Clone)]
+pub struct ApiOptions {
+    /// How the buckets of channels are named that are made through it.
+    pub naming: Arc<BucketNaming>,
+    /// Who may make channels, beside admins and whoever has a server role.
+    pub channel_makers: Vec<Subject>,
+    /// Whether anybody may be one of the users that `granary dev` makes for trying things out.
+    pub test_users: bool,
 }
 
 /// A file, as far as it is known.
@@ -67,6 +86,7 @@ impl Conda {
     /// A server of conda channels over this store; `index` keeps its documents, and `upstream` fetches those of others.
     pub fn new(store: Store, index: StoredIndex, upstream: Upstream) -> Self {
         let sql = Statements::new(store.database().schema());
+        let api_sql = ApiStatements::new(store.database().schema());
         let documents = DocumentStatements::new(store.database().schema());
         let held = IndexCache::new(store.revisions().clone(), HELD_DOCUMENTS);
         Self {
@@ -82,7 +102,22 @@ impl Conda {
             derived: DerivedDocuments::new(),
             names: KnownNames::new(),
             files: Cache::new(REMEMBERED_FILES),
+            api_sql,
+            api: None,
         }
+    }
+
+    /// With what the API needs to make channels.
+    #[must_use]
+    pub fn with_api(self, api: ApiOptions) -> Self {
+        Self { api: Some(api), ..self }
+    }
+
+    /// How many bytes the files of a channel are together, each counted once.
+    pub(crate) async fn size(&self, channel: &Channel) -> Result<u64, DbError> {
+        let row = self.store.database().query_opt(&self.api_sql.channel_size, &[&channel.id()]).await?;
+        let size: i64 = row.map_or(Ok(0), |row| row.try_get(0))?;
+        u64::try_from(size).map_err(|error| DbError::decode("size", error))
     }
 
     /// The file of this name, as far as it is known to a revision that is at most a second old.
@@ -106,6 +141,7 @@ impl Conda {
             self.store.database().query_opt(&self.sql.download, &[&params.0, &params.1, &params.2]).await?;
         let Some(row) = row else { return Ok(None) };
         let stored = StoredFile {
+            counted_as: format!("{subdir}/{filename}").into(),
             filename: filename.as_str().into(),
             package: row.try_get::<_, &str>(3)?.into(),
             sha256: read_digest(row.try_get(0)?)?,

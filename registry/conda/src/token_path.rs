@@ -7,7 +7,8 @@ use http::HeaderMap;
 
 /// What begins the paths of conda channels and of the API beside them.
 const BEGINNINGS: [&str; 4] = ["t", "conda", "get", "api"];
-/// How far from the beginning a token may stand, in segments: `/conda/get/t/TOKEN/CHANNEL`.
+/// How far from the beginning a token may stand, in segments: `/conda/get/t/TOKEN/CHANNEL`, and without `/conda` one less. Behind
+/// that stand channels, of which one may be named `t`.
 const DEEPEST: usize = 2;
 
 /// The token that a path carries, and the path without it. Paths of other protocols are left alone.
@@ -17,7 +18,8 @@ pub fn token_in_path(_: &HeaderMap, path: &RequestPath) -> Option<Carried> {
     if !BEGINNINGS.contains(&first.as_str()) {
         return None;
     }
-    let at = segments.iter().take(DEEPEST + 1).position(|segment| segment == "t")?;
+    let deepest = if first == "conda" { DEEPEST } else { DEEPEST - 1 };
+    let at = segments.iter().take(deepest + 1).position(|segment| segment == "t")?;
     let token = segments.get(at + 1).filter(|token| token.bytes().all(|byte| byte.is_ascii_graphic()))?;
     let credential = Credential::Token(token.as_str().into());
     Some(Carried { credential, path: path.without(at, 2) })
@@ -48,7 +50,14 @@ mod tests {
 
     #[test]
     fn other_paths_are_left_alone() {
-        for path in ["/", "/t", "/conda/get/main/t/x", "/pypi/t/+simple/", "/pypi/main/+simple/t/"] {
+        for path in [
+            "/",
+            "/t",
+            "/conda/get/main/t/x",
+            "/pypi/t/+simple/",
+            "/pypi/main/+simple/t/",
+            "/api/channels/t/members",
+        ] {
             assert_eq!(carried(path), None, "{path}");
         }
     }

@@ -126,6 +126,9 @@ pub struct TokenScope {
     pub packages: Vec<PackagePattern>,
     /// The highest role that the token carries.
     pub role: Role,
+    /// Further reaches: what one of them admits, the scope admits. They have neither alternatives nor makers of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub or: Vec<Self>,
     /// The scope of the token that made this one: what either of them lacks, both lack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<Box<Self>>,
@@ -139,7 +142,24 @@ impl TokenScope {
         packages: Vec<PackagePattern>,
     ) -> Option<Self> {
         let narrows = role.is_some() || !channels.is_empty() || !packages.is_empty();
-        narrows.then(|| Self { channels, packages, role: role.unwrap_or(Role::Owner), within: None })
+        narrows.then(|| Self {
+            channels,
+            packages,
+            role: role.unwrap_or(Role::Owner),
+            or: Vec::new(),
+            within: None,
+        })
+    }
+
+    /// The scope that admits what any of these admits; none of none.
+    pub fn any_of(scopes: Vec<Self>) -> Option<Self> {
+        let mut scopes = scopes.into_iter();
+        scopes.next().map(|first| Self { or: scopes.collect(), ..first })
+    }
+
+    /// The reaches of this scope, any of which is enough; what it is within counts beside.
+    pub fn reaches(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.or)
     }
 
     /// The scope of a token that a holder of `maker` makes with this scope: no wider than either.
@@ -161,7 +181,8 @@ impl TokenScope {
         action: Action,
         package: Option<&str>,
     ) -> bool {
-        self.all().all(|scope| scope.admits_itself(format, channel, action, package))
+        self.all()
+            .all(|scope| scope.reaches().any(|reach| reach.admits_itself(format, channel, action, package)))
     }
 
     fn admits_itself(
@@ -318,7 +339,13 @@ pub fn readable(grants: &Grants, principal: &Principal, format: Format, channel:
     let (admin, scope) = (principal.is_admin(), principal.scope());
     let admitted = scope.is_none_or(|scope| scope.admits(format, channel, Action::Read, None));
     let granted = if admitted && !admin { covering(principal) } else { Vec::new() };
-    let narrowed = scope.into_iter().flat_map(TokenScope::all).map(|scope| scope.packages.clone());
+    // Of the reaches that take in this channel, one without patterns takes in all of it.
+    let narrowed = scope.into_iter().flat_map(TokenScope::all).map(|scope| {
+        let reaches =
+            scope.reaches().filter(|reach| reach.admits_itself(format, channel, Action::Read, None));
+        let packages: Vec<_> = reaches.map(|reach| reach.packages.clone()).collect();
+        if packages.iter().any(Vec::is_empty) { Vec::new() } else { packages.concat() }
+    });
     let scope: Vec<_> = narrowed.filter(|packages| !packages.is_empty()).collect();
     let all = |grants: &[&Grant]| grants.iter().any(|grant| grant.covers_all_packages());
     if all(&anonymous) || (scope.is_empty() && admitted && (admin || all(&granted))) {

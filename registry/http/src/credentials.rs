@@ -7,12 +7,13 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use granary_identity::Credential;
-use http::header::{AUTHORIZATION, COOKIE};
-use http::{HeaderMap, HeaderName};
+use http::header::{AUTHORIZATION, COOKIE, SET_COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use jiff::SignedDuration;
 use secrecy::SecretString;
 
-use crate::RequestPath;
 use crate::proxy::Scheme;
+use crate::{Body, RequestPath};
 
 /// The cookie that holds a browser's session, where the connection is secure or not. A secure one is believed only by a name
 /// that no neighbouring host and no insecure page can set (`__Host-`, RFC 6265bis section 4.1.3.2).
@@ -20,6 +21,25 @@ pub const fn session_cookie(scheme: Scheme) -> &'static str {
     match scheme {
         Scheme::Https => "__Host-granary_session",
         Scheme::Http => "granary_session",
+    }
+}
+
+/// Has a browser keep something. Scripts never see it, other sites' pages send it only where they lead the whole window here,
+/// and where the connection is secure it is never sent over another one.
+pub fn set_cookie(
+    response: &mut Response<Body>,
+    scheme: Scheme,
+    name: &str,
+    value: &str,
+    lifetime: SignedDuration,
+) {
+    let secure = if scheme == Scheme::Https { "; Secure" } else { "" };
+    let seconds = lifetime.as_secs().max(0);
+    let text = format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
+    // Names are ours, and values are letters and digits.
+    if let Ok(mut header) = HeaderValue::from_str(&text) {
+        header.set_sensitive(true);
+        response.headers_mut().append(SET_COOKIE, header);
     }
 }
 

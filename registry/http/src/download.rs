@@ -31,6 +31,8 @@ pub struct StoredFile {
     pub object_key: Arc<str>,
     /// When it was published.
     pub uploaded_at: Timestamp,
+    /// Its name among all files of the channel, by which its downloads are counted.
+    pub counted_as: Arc<str>,
     /// Whether the URL stands for these bytes for ever, since no other ones may come in their place.
     pub is_immutable: bool,
 }
@@ -63,7 +65,7 @@ impl Call {
         let is_new = *method == Method::GET && begins_download(&self.arrival.headers);
         let count = || {
             if is_new {
-                store.usage().downloaded(channel.scope, &file.package, &file.filename);
+                store.usage().downloaded(channel.scope, &file.package, &file.counted_as);
             }
         };
         if channel.settings.redirect_downloads && *method == Method::GET {

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use granary_identity::{TOKEN_PREFIX, TokenText};
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -74,7 +75,7 @@ impl Front {
         let raw_path = request.uri().path().to_owned();
         let Dispatched { mut response, route, shown_path } =
             self.dispatch(request, origin, &id).instrument(span).await;
-        let seen = Seen { method, path: shown_path.unwrap_or(raw_path), client };
+        let seen = Seen { method, path: masked(shown_path.unwrap_or(raw_path)), client };
         let status = response.status();
         if let Some(route) = &route {
             measured.set_route(route);
@@ -172,6 +173,18 @@ struct Dispatched {
 
 fn text_of(path: &RequestPath) -> String {
     format!("/{}", path.segments().join("/"))
+}
+
+/// The path without the secrets of tokens of ours, wherever somebody put one.
+fn masked(path: String) -> String {
+    if !path.contains(TOKEN_PREFIX) {
+        return path;
+    }
+    let segments = path.split('/').map(|segment| match segment.parse::<TokenText>() {
+        Ok(token) => format!("{TOKEN_PREFIX}{}_…", token.id()),
+        Err(_) => segment.to_owned(),
+    });
+    segments.collect::<Vec<_>>().join("/")
 }
 
 /// What the log says of a request, beside its outcome. The query is left out: secrets have been seen in some.

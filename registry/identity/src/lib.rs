@@ -19,6 +19,7 @@ mod sql;
 mod token;
 mod turns;
 mod user_code;
+mod users;
 mod workloads;
 
 pub use accounts::{AccountError, Accounts, NewAccount, NewToken, TokenInfo, TokenKind};
@@ -43,6 +44,7 @@ pub use random::{Unguessable, UnguessableError};
 pub use service::{AuthError, Identity, MintError, Minted, Sources};
 pub use token::{TOKEN_PREFIX, TokenText, TokenTextError};
 pub use turns::Full;
+pub use users::{Page, ServerRole, User, UserError};
 pub use workloads::{ClaimsError, Verified, WorkloadError, Workloads};
 
 use granary_store::Migrations;
@@ -55,5 +57,6 @@ pub const MIGRATIONS: Migrations = Migrations {
         ("V2__identity", include_str!("../migrations/V2__identity.sql")),
         ("V3__attempts", include_str!("../migrations/V3__attempts.sql")),
         ("V4__logins", include_str!("../migrations/V4__logins.sql")),
+        ("V5__server_roles", include_str!("../migrations/V5__server_roles.sql")),
     ],
 };

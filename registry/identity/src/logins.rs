@@ -251,6 +251,22 @@ impl Identity {
         Ok(session)
     }
 
+    /// Begins a session of somebody who said nothing but a name: for the users that `granary dev` makes, and nobody else.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn session_of_test_user(
+        &self,
+        account: SubjectName,
+        whence: &Whence<'_>,
+    ) -> Result<Session, DbError> {
+        let session = self.new_session(account);
+        let mut tx = self.accounts().store.begin().await?;
+        self.accounts().insert_session(&mut tx, &session, "test user", whence).await?;
+        tx.commit().await?;
+        Ok(session)
+    }
+
     /// Always a new one: nobody is logged in by a cookie that somebody else could have set before.
     fn new_session(&self, account: SubjectName) -> Session {
         let expires_at = self.clock().now() + self.session_lifetime();

@@ -183,6 +183,15 @@ impl Identity {
         self.session_lifetime
     }
 
+    /// Whether the configuration names this account as an admin.
+    pub(crate) fn is_configured_admin(&self, name: &SubjectName) -> bool {
+        self.admins.contains(name)
+    }
+
+    pub(crate) fn has_configured_admins(&self) -> bool {
+        !self.admins.is_empty()
+    }
+
     pub(crate) fn attempts(&self) -> &Attempts {
         &self.attempts
     }

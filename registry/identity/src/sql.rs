@@ -16,6 +16,18 @@ granary_store::statements! {
         any_admin = "select 1 from @account where admin and not disabled limit 1";
         make_admin = "update @account set admin = true where name = $1 and not admin";
 
+        user = "select name, admin, server_role from @account where name = $1 and not disabled";
+        users = "select name, admin, server_role from @account where not disabled \
+                 and position(lower($1) in lower(name)) > 0 and ($2::text is null or name = $2) order by name offset $3 limit $4";
+        count_users = "select count(*) from @account where not disabled \
+                       and position(lower($1) in lower(name)) > 0 and ($2::text is null or name = $2)";
+        set_server_role = "update @account set admin = $2, server_role = $3 where name = $1";
+        delete_tokens_of = "with recursive family as ( \
+                                select id from @token where account = $1 \
+                                union \
+                                select t.id from @token t join family f on t.parent = f.id) \
+                            delete from @token where id in (select id from family) returning id";
+
         token = "select t.account, t.kind, t.sha256, t.scope, t.expires_at, a.admin, a.disabled, a.groups, t.workload \
                  from @token t left join @account a on a.name = t.account where t.id = $1";
         tokens_of = "select id, label, scope, created_at, expires_at, last_used_at, account, kind from @token \

@@ -77,6 +77,7 @@ impl PyPi {
         let stamp = revisions.stamp(channel.scope, &format!("project:{project}"));
         let file = StoredFile {
             filename: Arc::clone(&key.1),
+            counted_as: Arc::clone(&key.1),
             package: project.into(),
             sha256: read_digest(row.try_get(0)?)?,
             size: read_size(row.try_get(1)?)?,

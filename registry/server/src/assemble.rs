@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use granary_conda::Conda;
+use granary_conda::{ApiOptions, Conda};
 use granary_core::{Format, SystemClock};
 use granary_crds::{
     BucketNaming, ListenAddress as Address, ObjectStore as StoreConfig, Outbound, ValidRegistry,
@@ -60,6 +60,11 @@ pub struct Assembled {
 
 /// Puts the store together; opens no connection.
 pub async fn assemble(registry: &ValidRegistry) -> Result<Assembled, Failure> {
+    assemble_with(registry, false).await
+}
+
+/// The same, and says whether anybody may be one of the users for trying things out.
+pub async fn assemble_with(registry: &ValidRegistry, test_users: bool) -> Result<Assembled, Failure> {
     let database_config = config::database(registry)?;
     let database = Database::new(&config::database_options(database_config)?).context("the database")?;
     let store_config = object_store_config(registry)?;
@@ -85,12 +90,19 @@ pub async fn assemble(registry: &ValidRegistry) -> Result<Assembled, Failure> {
     // One half for documents that are in memory whole, one for the parts of large ones.
     let memory = registry.cache.memory / 2;
     let index = IndexCache::new(store.revisions().clone(), memory);
+    let naming = Arc::new(store_config.bucket_naming.clone());
+    let api = ApiOptions {
+        naming: Arc::clone(&naming),
+        channel_makers: registry.conda_channel_makers.clone(),
+        test_users,
+    };
     let parts = StoredIndex::new(store.clone(), memory);
     let upstream = Upstream::new(store.clone(), upstream_client(&registry.outbound)?);
+    let conda = Conda::new(store.clone(), parts, upstream).with_api(api);
     Ok(Assembled {
         pypi: Arc::new(PyPi::new(store.clone(), index)),
-        conda: Arc::new(Conda::new(store.clone(), parts, upstream)),
-        naming: Arc::new(store_config.bucket_naming.clone()),
+        conda: Arc::new(conda),
+        naming,
         store,
         identity,
     })
@@ -211,18 +223,23 @@ pub fn front(
     traces: bool,
 ) -> Result<Front, Failure> {
     let Assembled { store, pypi, conda, .. } = assembled;
-    let segments = MountedChannel::Segments(2);
+    let (single, segments) = (MountedChannel::Segments(1), MountedChannel::Segments(2));
     let account = || (Mount::new("", segments.clone()), granary_account::routes());
     let common = [
         account(),
         (Mount::new("/pypi", segments.clone()), pypi.protocol().into_routes()),
-        (Mount::new("/conda", segments.clone()), conda.protocol().into_routes()),
+        (Mount::new("/conda", single.clone()), conda.protocol().into_routes()),
     ];
     let mut hosts = Hosts::new(Table::build(common).context("the route table")?);
     if let Some(host) = &registry.pypi_host {
         let own = [account(), (Mount::new("", segments.clone()), pypi.protocol().into_routes())];
         let own = Table::build(own).context("the route table of hosts.pypi")?;
         hosts = hosts.with_host(host.as_str(), own).context("hosts.pypi")?;
+    }
+    if let Some(host) = &registry.conda_host {
+        let own = [account(), (Mount::new("", single), conda.protocol().into_routes())];
+        let own = Table::build(own).context("the route table of hosts.conda")?;
+        hosts = hosts.with_host(host.as_str(), own).context("hosts.conda")?;
     }
     let services = Services {
         store: store.clone(),
@@ -256,7 +273,10 @@ fn public_urls(registry: &ValidRegistry) -> PublicUrls {
         Some(url) if !url.is_https() => "http",
         _ => "https",
     };
-    let own = registry.pypi_host.iter().map(|host| (Format::PyPi, format!("{scheme}://{host}")));
+    let hosts = [(Format::PyPi, &registry.pypi_host), (Format::Conda, &registry.conda_host)];
+    let own = hosts
+        .into_iter()
+        .filter_map(|(format, host)| Some((format, format!("{scheme}://{}", host.as_ref()?))));
     PublicUrls { common: registry.public_url.as_ref().map(ToString::to_string), own: own.collect() }
 }
 

@@ -13,7 +13,7 @@ use granary_crds::{
 use granary_embedded::object_store::{Credentials, ObjectStore};
 use granary_embedded::postgres::{Options, Postgres};
 use granary_http::ListenAddress;
-use granary_identity::TokenText;
+use granary_identity::{ServerRole, TokenText};
 use granary_process::{Context, Failure, stop_on_signals, telemetry};
 use rand::RngExt;
 use tokio::net::TcpListener;
@@ -27,8 +27,18 @@ use crate::{config, run};
 /// The account that the admin token acts for.
 const ADMIN: &str = "admin";
 
-/// The channel that a new data folder begins with.
-const FIRST_CHANNEL: &str = "\
+/// The channels that a new data folder begins with.
+const FIRST_CHANNELS: [(&str, &str); 2] = [("dev.yaml", DEV), ("channel0.yaml", CHANNEL0)];
+
+/// The users that come with the first channels, with what they may do to the registry: for trying out the API of conda channels.
+const TEST_USERS: [(&str, Option<ServerRole>); 4] = [
+    ("alice", Some(ServerRole::Owner)),
+    ("bob", Some(ServerRole::Maintainer)),
+    ("carol", Some(ServerRole::Member)),
+    ("dave", None),
+];
+
+const DEV: &str = "\
 # A channel that everybody may read and the admin may publish to. Edit it, or add files beside it: they are
 # applied within a second.
 apiVersion: granary.dev/v1alpha1
@@ -37,6 +47,17 @@ metadata:
   name: dev
 spec:
   format: pypi
+  visibility: public
+";
+const CHANNEL0: &str = "\
+# A channel of conda packages. Its members may be changed through the API beside it, as Quetz has it.
+apiVersion: granary.dev/v1alpha1
+kind: Channel
+metadata:
+  name: channel0
+spec:
+  format: conda
+  description: Description of channel0
   visibility: public
 ";
 
@@ -63,7 +84,8 @@ pub async fn dev(args: DevArgs) -> Result<(), Failure> {
 
     let database = config::database(&registry)?;
     granary_store::migrate(&config::migration_options(database)?, &MIGRATIONS).await.context("migrations")?;
-    let assembled = assemble::assemble(&registry).await?;
+    let is_first = args.channels.is_none();
+    let assembled = assemble::assemble_with(&registry, is_first).await?;
     let token_file = args.admin_token_file.clone().unwrap_or_else(|| data.path("admin-token"));
     let token = admin_token(&assembled, &token_file).await?;
     let channels = match &args.channels {
@@ -71,6 +93,7 @@ pub async fn dev(args: DevArgs) -> Result<(), Failure> {
         None => data.first_channels()?,
     };
 
+    let key = if is_first { Some(test_users(&assembled, &data).await?) } else { None };
     let talk = args.admin_token_file.is_none();
     let served = {
         let serving = run::run(
@@ -81,6 +104,10 @@ pub async fn dev(args: DevArgs) -> Result<(), Failure> {
             stop.clone(),
             |addresses| {
                 announce(addresses, talk.then_some((&token, channels.as_path(), &data)));
+                if let Some(key) = &key {
+                    // As `quetz run --dev` says it, which scripts look for.
+                    println!("Test API key created for user \"{}\": {}", TEST_USERS[0].0, key.expose());
+                }
             },
         );
         tokio::select! {
@@ -154,7 +181,9 @@ impl Data {
         let folder = self.path("channels");
         if !folder.exists() {
             std::fs::create_dir_all(&folder).context("the channels folder")?;
-            std::fs::write(folder.join("dev.yaml"), FIRST_CHANNEL).context("the first channel")?;
+            for (name, text) in FIRST_CHANNELS {
+                std::fs::write(folder.join(name), text).context("the first channels")?;
+            }
         }
         Ok(folder)
     }
@@ -237,6 +266,27 @@ async fn admin_token(assembled: &Assembled, file: &Path) -> Result<TokenText, Fa
     let admin = ADMIN.parse().context("the admin account")?;
     accounts.ensure_admin(&admin, None).await.context("the admin account")?;
     accounts.ensure_token(&admin, &token).await.context("the admin token")?;
+    Ok(token)
+}
+
+/// Makes the users for trying things out, where they are not there yet. Gives a key of the first of them, the same at each start.
+async fn test_users(assembled: &Assembled, data: &Data) -> Result<TokenText, Failure> {
+    let accounts = assembled.identity.accounts();
+    for (name, role) in TEST_USERS {
+        let name = name.parse().context("a test user")?;
+        accounts.ensure_test_user(&name, role).await.context("a test user")?;
+    }
+    let path = data.secret("test-api-key");
+    let token: TokenText = if path.exists() {
+        let text = std::fs::read_to_string(&path).context(&path.display().to_string())?;
+        text.trim().parse().context(&format!("{} (remove it, and one is made)", path.display()))?
+    } else {
+        let token = TokenText::generate(&mut rand::rng());
+        write_private(&path, token.expose())?;
+        token
+    };
+    let name = TEST_USERS[0].0.parse().context("a test user")?;
+    accounts.ensure_token(&name, &token).await.context("the test user's key")?;
     Ok(token)
 }
 

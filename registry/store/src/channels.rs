@@ -1,5 +1,6 @@
 //! The channels that this registry serves: found by name, remembered for as long as they are unchanged.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use granary_core::{Action, ChannelName, Decision, Format, Grant, Grants, Principal, decide};
@@ -144,6 +145,32 @@ impl Directory {
             settings: read_settings(row.try_get(2)?)?,
             grants: read_grants(&grants)?.into(),
         }))
+    }
+
+    /// Every channel of a format that is served, by its name. Two queries, whatever their number.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn of_format(&self, format: Format) -> Result<Vec<Channel>, DbError> {
+        let rows = self.database.query(&self.sql.channels_of_format, &[&format.as_str()]).await?;
+        let mut grants: HashMap<i64, Vec<Grant>> = HashMap::new();
+        for row in &self.database.query(&self.sql.grants_of_format, &[&format.as_str()]).await? {
+            let grant =
+                serde_json::from_value(row.try_get(1)?).map_err(|error| DbError::decode("grant", error))?;
+            grants.entry(row.try_get(0)?).or_default().push(grant);
+        }
+        let mut read = |row: &Row| {
+            let scope = Scope(row.try_get(0)?);
+            Ok(Channel {
+                scope,
+                format,
+                name: read_name(format, row.try_get(1)?)?,
+                bucket: row.try_get::<_, &str>(2)?.into(),
+                settings: read_settings(row.try_get(3)?)?,
+                grants: grants.remove(&scope.0).unwrap_or_default().into(),
+            })
+        };
+        rows.iter().map(&mut read).collect()
     }
 
     /// Every channel that is served, by format and name.

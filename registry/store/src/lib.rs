@@ -30,8 +30,8 @@ use tokio::sync::{Notify, OnceCell};
 use uuid::Uuid;
 
 pub use apply::{
-    Applied, AppliedBucket, AppliedRows, ApplyError, Fingerprint, NewChannel, ProvisionedPending, Retired,
-    Trouble, object_name,
+    ApiChangeError, Applied, AppliedBucket, AppliedRows, ApplyError, ChangedByApi, Fingerprint, NewChannel,
+    ProvisionedPending, Retired, Trouble, object_name,
 };
 pub use audit::{AuditEntry, AuditFilter, AuditOutcome, AuditPage, AuditRow};
 pub use channels::{Channel, ChannelState, Directory};

@@ -78,7 +78,14 @@ crate::statements! {
         set_pending_bucket = "update @channel set bucket = $2 where bucket <> $2 and id = $1 and state = 'pending' and origin = 'api' \
                               and not exists (select 1 from @blob b where b.channel_id = $1)";
 
+        set_channel_settings = "update @channel set settings = $2, updated_at = now() where id = $1";
+        channel_of_any_case = "select name from @channel where format = $1 and lower(name) = lower($2) limit 1";
+        channels_of_format = "select id, name, bucket, settings from @channel where format = $1 and state = 'active' order by name";
+        grants_of_format = "select g.channel_id, g.body from @channel_grant g join @channel c on c.id = g.channel_id \
+                            where c.format = $1 and c.state = 'active' order by g.channel_id, g.source, g.position";
+
         // removal
+        begin_removal = "update @channel set state = 'deleting', removal_until = null, updated_at = now() where id = $1";
         owned_by_object = "select id, format, name, bucket from @channel \
                            where object = $1 and origin = 'resource' and state <> 'retired' order by id";
         retire = "update @channel set state = $3, removal_until = null, updated_at = now() \

@@ -70,8 +70,11 @@ struct Protocol<'a> {
     own_host: Option<&'a Raw<HostName>>,
 }
 
-fn protocols(spec: &PackageRegistrySpec) -> [Protocol<'_>; 1] {
-    [Protocol { name: "pypi", path: "spec.hosts.pypi.host", own_host: spec.hosts.pypi.host.as_ref() }]
+fn protocols(spec: &PackageRegistrySpec) -> [Protocol<'_>; 2] {
+    [
+        Protocol { name: "pypi", path: "spec.hosts.pypi.host", own_host: spec.hosts.pypi.host.as_ref() },
+        Protocol { name: "conda", path: "spec.hosts.conda.host", own_host: spec.hosts.conda.host.as_ref() },
+    ]
 }
 
 /// Reads everything about how clients come in. `service` is the URL of the Service within the cluster.

@@ -1,5 +1,6 @@
 //! The routes of conda channels, and the shape of their errors.
 
+mod api;
 mod documents;
 mod get;
 mod mirrors;
@@ -30,7 +31,9 @@ pub(crate) fn routes(state: &Arc<Conda>) -> Protocol {
     let synchronization = "/api/channels/{channel}/synchronization";
     let version = "/api/channels/{channel}/packages/{package}/versions/{subdir}/{file}";
     let yank = "/api/channels/{channel}/packages/{package}/versions/{subdir}/{file}/yank";
-    Protocol::new(Format::Conda, shape)
+    let (files, files_of_package) =
+        ("/api/channels/{channel}/files/", "/api/channels/{channel}/packages/{package}/files/");
+    let protocol = Protocol::new(Format::Conda, shape)
         .route_by_freshness(
             Method::GET,
             "/get/{channel}/{subdir}/{file}",
@@ -49,6 +52,11 @@ pub(crate) fn routes(state: &Arc<Conda>) -> Protocol {
         .route(Method::DELETE, version, remove, now, state, remove::delete)
         .route(Method::PUT, yank, remove, now, state, remove::yank)
         .route(Method::DELETE, yank, remove, now, state, remove::unyank)
+        .route(Method::POST, files, publish, now, state, upload::form::files)
+        .route(Method::POST, files_of_package, publish, now, state, upload::form::files_of_package)
+        .route(Method::POST, "/api/v1/upload/{channel}", publish, now, state, upload::form::of_prefix)
+        .route(Method::PUT, "/get/{channel}/{subdir}/{file}", publish, now, state, upload::raw::put);
+    api::routes(protocol, state)
 }
 
 /// Errors are problem details, whose `detail` conda shows and the clients of Quetz read.

@@ -382,6 +382,7 @@ impl<'a> Remote<'a> {
             kept = self.get(wanted).await?;
         }
         Ok(kept.map(|kept| StoredFile {
+            counted_as: format!("{subdir}/{filename}").into(),
             filename: filename.as_str().into(),
             package: file.name().as_str().into(),
             sha256: kept.sha256,

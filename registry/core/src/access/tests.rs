@@ -79,6 +79,7 @@ fn a_token_narrows_even_an_admin() {
         channels: vec!["pypi/dev".parse().unwrap()],
         packages: vec!["acme-*".parse().unwrap()],
         role: Role::Publisher,
+        or: vec![],
         within: None,
     };
     let bot =
@@ -93,11 +94,29 @@ fn a_token_narrows_even_an_admin() {
 }
 
 #[test]
+fn a_token_may_have_several_reaches() {
+    let reach = |channel: &str, package: &str, role| {
+        TokenScope::of(Some(role), vec![channel.parse().unwrap()], vec![package.parse().unwrap()]).unwrap()
+    };
+    let scope = TokenScope::any_of(vec![
+        reach("pypi/dev", "acme", Role::Publisher),
+        reach("pypi/dev", "tool", Role::Reader),
+        reach("pypi/prod", "*", Role::Reader),
+    ]);
+    let bot = Principal::User { name: "bot".parse().unwrap(), groups: vec![], admin: true, scope };
+    assert!(allowed(&[], &bot, Action::Publish, Some("acme")));
+    assert!(allowed(&[], &bot, Action::Read, Some("tool")));
+    assert!(!allowed(&[], &bot, Action::Publish, Some("tool")));
+    assert!(!allowed(&[], &bot, Action::Read, Some("other")), "that is another channel's reach");
+}
+
+#[test]
 fn a_narrow_token_takes_nothing_away_that_anybody_has() {
     let scope = TokenScope {
         channels: vec!["pypi/other".parse().unwrap()],
         packages: vec![],
         role: Role::Reader,
+        or: vec![],
         within: None,
     };
     let bot =
@@ -149,9 +168,11 @@ fn any_scope() -> impl Strategy<Value = TokenScope> {
             channels: vec![channel.parse().unwrap()],
             packages,
             role,
+            or: vec![],
             within: None,
         });
-    prop::collection::vec(one, 1..4).prop_map(|mut scopes| {
+    let any_of = prop::collection::vec(one, 1..3).prop_map(|scopes| TokenScope::any_of(scopes).unwrap());
+    prop::collection::vec(any_of, 1..4).prop_map(|mut scopes| {
         let first = scopes.pop().unwrap();
         scopes.into_iter().fold(first, |maker, scope| scope.made_by(Some(&maker)))
     })

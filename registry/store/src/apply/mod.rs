@@ -3,6 +3,7 @@
 //! Rows come first, so that a grant that was taken away holds even while the object store is down. A channel is
 //! `pending` until its bucket is there, and served from then on.
 
+mod api;
 mod bucket;
 mod fingerprint;
 mod pending;
@@ -17,6 +18,7 @@ use crate::audit::AuditEntry;
 use crate::objects::{Feature, InvalidOwner, Lacking, OwnerId, ProvisionError};
 use crate::{DbError, Store};
 
+pub use api::{ApiChangeError, ChangedByApi};
 pub use bucket::AppliedBucket;
 pub use fingerprint::Fingerprint;
 pub use pending::{NewChannel, ProvisionedPending};

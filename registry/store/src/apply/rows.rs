@@ -27,7 +27,7 @@ pub struct AppliedRows {
 pub(super) struct Stored {
     pub(super) scope: Scope,
     bucket: String,
-    settings: Value,
+    pub(super) settings: Value,
     pub(super) origin: String,
     pub(super) state: ChannelState,
     policy: String,
