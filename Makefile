@@ -63,4 +63,4 @@ setup:
 	@scripts/need.sh compiler postgres python-venv
 
 setup-tests: setup
-	@scripts/need.sh pgbouncer slapd curl node
+	@scripts/need.sh pgbouncer slapd curl node zchunk

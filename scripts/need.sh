@@ -50,6 +50,7 @@ for tool in "$@"; do
             has node || packages="$packages nodejs"
             has npm || packages="$packages npm"
             ;;
+        zchunk) has unzck || packages="$packages zchunk" ;;
         wrk) has wrk || packages="$packages wrk" ;;
         nginx) has nginx || [ -x /usr/sbin/nginx ] || packages="$packages nginx-light" ;;
         cluster)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.conda_corpus import SUBDIRS, corpus
-from tests.harness.conda_index import Oracle, document, shards, upload_all, without
+from tests.harness.conda_oracle import Oracle, document, shards, upload_all, without
 from tests.harness.conda_packages import Package
 from tests.harness.server import Dev
 

@@ -6,7 +6,7 @@ from urllib.parse import urljoin
 import pytest
 import requests
 
-from tests.harness.conda_index import upload_all
+from tests.harness.conda_oracle import upload_all
 from tests.harness.conda_packages import Package
 from tests.harness.server import Dev
 

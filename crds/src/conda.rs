@@ -12,6 +12,10 @@ pub(crate) const MAX_NOTICES: usize = 64 << 10;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 #[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own, and they go together in any way"
+)]
 pub struct CondaSettings {
     /// What conda shows to the channel's users (CEP 6). At most 100.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -22,6 +26,16 @@ pub struct CondaSettings {
     pub current_repodata: bool,
     /// Where the patch instructions of the channel come from.
     pub repodata_patches: CondaPatches,
+    /// Whether the maps of conda-suggest are served: which command comes with which package.
+    pub suggest: bool,
+    /// Whether packages are signed as conda's content trust has it. Needs `sealing.keys` of the registry.
+    pub content_trust: bool,
+    /// Whether only those who have signed the registry's terms of service may upload; owners of the channel always may.
+    pub terms_of_service: bool,
+    /// Whether each `.tar.bz2` gets a `.conda` with the same contents beside it.
+    pub transmutation: bool,
+    /// Whether `repodata.json.zck` is served.
+    pub zchunk: bool,
     /// Which packages are deleted by and by; none when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<CondaRetention>,
@@ -33,6 +47,11 @@ impl Default for CondaSettings {
             notices: Vec::new(),
             current_repodata: true,
             repodata_patches: CondaPatches::default(),
+            suggest: false,
+            content_trust: false,
+            terms_of_service: false,
+            transmutation: false,
+            zchunk: false,
             retention: None,
         }
     }

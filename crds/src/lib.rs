@@ -61,7 +61,7 @@ pub use registry::RegistryObject;
 pub use registry::{
     AdminsSpec, CacheSpec, ChannelsByApiSpec, CondaSpec, DatabaseSecretRef, DatabaseSpec, HostsSpec,
     InitialAdminSpec, JobsSpec, LimitsSpec, LogFormat, ObjectStoreSecretRef, ObjectStoreSpec, OutboundSpec,
-    PackageRegistrySpec, ProtocolHostSpec, ProxySpec, TelemetrySpec,
+    PackageRegistrySpec, ProtocolHostSpec, ProxySpec, SealingSpec, TelemetrySpec,
 };
 pub use secret::{Secret, SecretSource};
 pub use source::{ChannelSource, HostedSource, MirrorSource, Priority, ProxySource, Removal, VirtualSource};

@@ -76,6 +76,8 @@ settings! {
         pub admins: AdminsSpec = AdminsSpec::default(),
         /// Who people and workloads are.
         pub identity: IdentitySpec = IdentitySpec::default(),
+        /// The keys that secrets are encrypted with before Postgres gets them.
+        pub sealing: SealingSpec = SealingSpec::default(),
         /// Logs and traces.
         pub telemetry: TelemetrySpec = TelemetrySpec::default(),
         /// What runs by itself.
@@ -399,6 +401,24 @@ settings! {
         /// The Secret that holds the password.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub password_secret_ref: Option<SecretKeyRef> = None,
+    }
+}
+
+settings! {
+    /// The keys that secrets are encrypted with before Postgres gets them: the private keys of channels that sign.
+    pub struct SealingSpec {
+        /// The keys, one a line, each 32 random bytes in base64. The first one encrypts, and each of them decrypts.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub keys: Option<Secret> = None,
+        /// A file that holds the keys.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schemars(skip)]
+        pub keys_file: Option<PathBuf> = None,
+    }
+    kubernetes {
+        /// The Secret that holds the keys.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub secret_ref: Option<SecretKeyRef> = None,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::bucket::{BucketNaming, BucketNamingError};
 use crate::problem::{Problem, Problems};
 use crate::registry::{
     AdminsSpec, CacheSpec, DatabaseSpec, InitialAdminSpec, JobsSpec, LimitsSpec, LogFormat, ObjectStoreSpec,
-    OutboundSpec, PackageRegistrySpec, TelemetrySpec,
+    OutboundSpec, PackageRegistrySpec, SealingSpec, TelemetrySpec,
 };
 use crate::secret::{Secret, SecretSource};
 use crate::value::{ByteSize, Cidr, HostName, HttpUrl, ListenAddress, Raw, SchemaName};
@@ -49,6 +49,8 @@ pub struct ValidRegistry {
     pub admins: Admins,
     /// Who people and workloads are.
     pub identity: Identity,
+    /// The keys that secrets are encrypted with; none where no secret can be kept.
+    pub sealing_keys: Option<SecretSource>,
     /// Logs and traces.
     pub telemetry: Telemetry,
     /// What runs by itself.
@@ -219,6 +221,7 @@ fn registry(problems: &mut Problems, spec: &PackageRegistrySpec) -> Option<Valid
     let backup_retention = problems.read("spec.backupRetention", &spec.backup_retention);
     let admins = admins(problems, &spec.admins);
     let identity = super::identity::identity(problems, &spec.identity);
+    let sealing_keys = sealing_keys(problems, &spec.sealing);
     let telemetry = telemetry(problems, &spec.telemetry);
     let jobs = jobs(problems, &spec.jobs);
     Some(ValidRegistry {
@@ -237,6 +240,7 @@ fn registry(problems: &mut Problems, spec: &PackageRegistrySpec) -> Option<Valid
         backup_retention: backup_retention?,
         admins: admins?,
         identity: identity?,
+        sealing_keys,
         telemetry: telemetry?,
         jobs: jobs?,
     })
@@ -438,6 +442,15 @@ fn initial_admin(problems: &mut Problems, spec: &InitialAdminSpec) -> Option<Ini
         }
     };
     Some(InitialAdmin { name: name?, password: password? })
+}
+
+/// Whether the keys are good is seen when they are loaded.
+fn sealing_keys(problems: &mut Problems, spec: &SealingSpec) -> Option<SecretSource> {
+    let path = "spec.sealing.keys";
+    if spec.secret_ref.is_some() && spec.keys.is_none() && spec.keys_file.is_none() {
+        problems.add("spec.sealing.secretRef", "only the operator reads Secrets of Kubernetes; set keysFile");
+    }
+    secret(problems, path, spec.keys.as_ref(), spec.keys_file.as_ref())
 }
 
 fn telemetry(problems: &mut Problems, spec: &TelemetrySpec) -> Option<Telemetry> {

@@ -114,6 +114,9 @@ pub async fn dereference(client: &Client, object: &RegistryObject) -> Result<Der
     {
         reader.secret(&named.name, &named.key, "spec.admins.initial.passwordSecretRef").await?;
     }
+    if let Some(named) = &spec.sealing.secret_ref {
+        reader.secret(&named.name, &named.key, "spec.sealing.secretRef").await?;
+    }
     if let Some(secret) = &spec.identity.secret_ref {
         for key in identity_keys(&spec.identity) {
             reader.secret(&secret.name, &key, "spec.identity.secretRef").await?;

@@ -101,6 +101,8 @@ pub struct ValidatedRegistry {
     pub admin_password: Option<SecretKeyRef>,
     /// The Secret of the identity sources, and the keys of it that they name.
     pub identity_secret: Option<(String, BTreeSet<String>)>,
+    /// The Secret of the keys that secrets are encrypted with.
+    pub sealing_keys: Option<SecretKeyRef>,
     /// The keys of who signs for the cluster's service accounts, as a JSON Web Key Set.
     pub cluster_keys: Option<String>,
     /// Certificate authorities to trust beside the system's, but for Postgres.
@@ -269,6 +271,7 @@ fn read(problems: &mut Problems, object: &RegistryObject, facts: &Facts) -> Opti
     let namespaces = admitted_namespaces(problems, &spec.allowed_namespaces, &namespace);
     let admin_password =
         spec.admins.initial.as_ref().and_then(|initial| storage::initial_admin(problems, initial));
+    let sealing_keys = storage::sealing_keys(problems, &spec.sealing);
     if let Some(secret) = &spec.identity.secret_ref {
         problems.object_name("spec.identity.secretRef.name", &secret.name, "Secret");
     }
@@ -322,6 +325,7 @@ fn read(problems: &mut Problems, object: &RegistryObject, facts: &Facts) -> Opti
             .secret_ref
             .as_ref()
             .map(|secret| (secret.name.clone(), identity_keys(&spec.identity))),
+        sealing_keys,
         cluster_keys: facts.cluster_issuer.as_ref().map(|issuer| issuer.keys.clone()),
         outbound_ca: spec.outbound.ca_ref.clone(),
         https_proxy: spec.outbound.https_proxy.clone(),

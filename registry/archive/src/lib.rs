@@ -25,6 +25,7 @@ mod gzip;
 mod inflate;
 mod kept;
 mod paths;
+mod split;
 mod tar;
 mod tar_reader;
 mod zip;
@@ -33,6 +34,7 @@ pub use error::{ArchiveError, PathProblem};
 pub use gzip::Gunzip;
 pub use kept::Keeping;
 pub use paths::{EntryKind, Names};
+pub use split::{Halves, TarSplitter};
 pub use tar_reader::{Links, TarReader};
 pub use zip::ZipReader;
 

@@ -132,7 +132,7 @@ impl Conda {
             }
         }
         names.truncate(rss::NAMES);
-        Ok(rss::feed(&channel.name.to_string(), &get_url(call)?, &names))
+        Ok(rss::feed(&channel.name.to_string(), &call.channel_url(channel), &names))
     }
 
     /// The channeldata of the names behind `after` in this many rows, of those that `filter` admits.
@@ -235,15 +235,6 @@ pub(crate) struct NamesPage {
     pub(crate) names: Vec<(String, String)>,
     /// The last name that was looked at; none where there was none.
     pub(crate) last: Option<String>,
-}
-
-/// The URL that clients know the channel by.
-pub(crate) fn get_url(call: &Call) -> Result<String, Refusal> {
-    let channel = call.channel()?;
-    let place = channel.name.place(channel.format);
-    let url = call.channel_url(channel);
-    let base = url.strip_suffix(place.as_str()).unwrap_or(&url);
-    Ok(format!("{base}get/{place}"))
 }
 
 fn read_item(row: &tokio_postgres::Row) -> Result<Item, DbError> {

@@ -88,7 +88,7 @@ impl Listed<'_> {
         from: &'a str,
         to: Option<&'a str>,
     ) -> impl Iterator<Item = (Section, &'a str, Option<&'a str>)> {
-        within(from, to).filter(|(section, ..)| self.listing.sections().contains(section))
+        within(self.listing.sections(), from, to)
     }
 
     /// The entries of one section, all of a name together.

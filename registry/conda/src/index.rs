@@ -1,6 +1,7 @@
 //! `repodata.json` of a subdir, as a document that costs what changed.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use granary_core::{ReadFilter, Readable, readable};
 use granary_http::index::{self, IndexKey, RangeSource};
@@ -12,6 +13,7 @@ use jiff::SignedDuration;
 use crate::documents::class_of;
 use crate::format::Subdir;
 use crate::format::repodata::{self, Section};
+use crate::plugins::content_trust::Signer;
 use crate::state::{Conda, document_prefix, section_name};
 
 /// How many names are read again when one of them changes: with twenty packages each, somewhat more than one part.
@@ -55,13 +57,15 @@ impl Conda {
         subdir: &Subdir,
         filter: Option<ReadFilter>,
     ) -> Result<StoredDocument, Refusal> {
+        let signer = self.signer(channel).await?;
+        let keys = signer.as_ref().map(|signer| signer.fingerprint()).unwrap_or_default();
         let prefix = document_prefix(subdir);
         let key = IndexKey {
             scope: channel.scope,
             document: prefix.as_str().into(),
-            representation: class_of(filter.as_ref()).into(),
+            representation: format!("{}{keys}", class_of(filter.as_ref())).into(),
         };
-        let source = Repodata { conda: self, channel, subdir, prefix, filter };
+        let source = Repodata { conda: self, channel, subdir, prefix, filter, signer };
         self.index.document(&key, &source).await
     }
 
@@ -76,7 +80,9 @@ impl Conda {
         let mut refreshed = 0;
         for (scope, document) in moved {
             let channel = channels.iter().find(|channel| channel.scope == scope);
-            let subdir = document.trim().strip_prefix("repodata:").and_then(|rest| rest.strip_suffix(':'));
+            // Behind a space stands who may read it, and by whom it is signed.
+            let name = document.split(' ').next().unwrap_or_default();
+            let subdir = name.strip_prefix("repodata:").and_then(|rest| rest.strip_suffix(':'));
             let subdir = subdir.and_then(|subdir| subdir.parse::<Subdir>().ok());
             if let Some((channel, subdir)) = channel.zip(subdir) {
                 self.store.revisions().refresh(&[scope]).await?;
@@ -95,9 +101,51 @@ struct Repodata<'a> {
     subdir: &'a Subdir,
     prefix: String,
     filter: Option<ReadFilter>,
+    signer: Option<Arc<Signer>>,
 }
 
 impl Repodata<'_> {
+    fn sections(&self) -> &'static [Section] {
+        if self.signer.is_some() { &Section::SIGNED } else { &Section::ALL }
+    }
+
+    /// The signatures of the records that are offered, all of a name together.
+    async fn signatures(
+        &self,
+        signer: &Arc<Signer>,
+        from: &str,
+        to: Option<&str>,
+    ) -> Result<Vec<(String, Vec<u8>)>, Refusal> {
+        let database = self.conda.store.database();
+        let params = (self.channel.id(), self.subdir.as_str());
+        let rows = database.query(&self.conda.sql.offered, &[&params.0, &params.1, &from, &to]).await?;
+        let admits = |name: &str| self.filter.as_ref().is_none_or(|filter| filter.admits(name));
+        let mut unsigned: Vec<(String, String, String)> = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let name: &str = row.try_get(0).map_err(DbError::from)?;
+            if admits(name) {
+                let (filename, record) =
+                    (row.try_get(1).map_err(DbError::from)?, row.try_get(2).map_err(DbError::from)?);
+                unsigned.push((name.to_owned(), filename, record));
+            }
+        }
+        let signer = Arc::clone(signer);
+        // Some ten microseconds each.
+        let signed = tokio::task::spawn_blocking(move || {
+            let mut records: Vec<(String, Vec<u8>)> = Vec::new();
+            for (name, filename, record) in unsigned {
+                let entry = Section::Signatures.entry(&filename, &signer.sign(&record)?);
+                let name = section_name(Section::Signatures, &name);
+                match records.last_mut().filter(|(last, _)| *last == name) {
+                    Some((_, entries)) => entries.extend_from_slice(entry.as_bytes()),
+                    None => records.push((name, entry.into_bytes())),
+                }
+            }
+            Ok::<_, DbError>(records)
+        });
+        Ok(signed.await.map_err(Refusal::internal)??)
+    }
+
     /// The records of one section, all of a name together.
     async fn of_section(
         &self,
@@ -141,11 +189,11 @@ impl RangeSource for Repodata<'_> {
             start: if position == 0 { String::new() } else { section_name(section, "") },
             head: section.head(self.subdir),
         };
-        Section::ALL.into_iter().enumerate().map(section).collect()
+        Repodata::sections(self).iter().copied().enumerate().map(section).collect()
     }
 
     fn tail(&self) -> String {
-        repodata::TAIL.to_owned()
+        if self.signer.is_some() { repodata::SIGNED_TAIL } else { repodata::TAIL }.to_owned()
     }
 
     fn separator(&self) -> &'static str {
@@ -154,8 +202,11 @@ impl RangeSource for Repodata<'_> {
 
     async fn records(&self, from: &str, to: Option<&str>) -> Result<Vec<(String, Vec<u8>)>, Refusal> {
         let mut records = Vec::new();
-        for (section, first, end) in within(from, to) {
-            records.extend(self.of_section(section, first, end).await?);
+        for (section, first, end) in within(Repodata::sections(self), from, to) {
+            records.extend(match (section, &self.signer) {
+                (Section::Signatures, Some(signer)) => self.signatures(signer, first, end).await?,
+                _ => self.of_section(section, first, end).await?,
+            });
         }
         Ok(records)
     }
@@ -169,10 +220,14 @@ impl StoredSource for Repodata<'_> {
     async fn names(&self, from: &str, to: Option<&str>) -> Result<Vec<String>, Refusal> {
         let (database, params) = (self.conda.store.database(), (self.channel.id(), self.subdir.as_str()));
         let mut names = Vec::new();
-        for (section, first, end) in within(from, to) {
+        for (section, first, end) in within(Repodata::sections(self), from, to) {
             let number = section.number();
-            let rows =
-                database.query(&self.conda.sql.names, &[&params.0, &params.1, &number, &first, &end]).await?;
+            let rows = if section == Section::Signatures {
+                let names_offered = &self.conda.sql.names_offered;
+                database.query(names_offered, &[&params.0, &params.1, &first, &end]).await?
+            } else {
+                database.query(&self.conda.sql.names, &[&params.0, &params.1, &number, &first, &end]).await?
+            };
             for row in &rows {
                 let name: &str = row.try_get(0).map_err(DbError::from)?;
                 if self.filter.as_ref().is_none_or(|filter| filter.admits(name)) {
@@ -182,14 +237,23 @@ impl StoredSource for Repodata<'_> {
         }
         Ok(names)
     }
+
+    fn changed(&self, document: &str) -> Vec<String> {
+        let name = document.strip_prefix(self.prefix.as_str());
+        // Behind the prefix stands the digit of the section; the signatures change with every other one.
+        let signed = self.signer.as_ref().and_then(|_| name?.get(1..));
+        let signed = signed.map(|name| section_name(Section::Signatures, name));
+        name.map(str::to_owned).into_iter().chain(signed).collect()
+    }
 }
 
 /// The sections that lie between these bounds, each with the names to begin and to end with.
 pub(crate) fn within<'a>(
+    sections: &'static [Section],
     from: &'a str,
     to: Option<&'a str>,
 ) -> impl Iterator<Item = (Section, &'a str, Option<&'a str>)> {
-    Section::ALL.into_iter().filter_map(move |section| {
+    sections.iter().copied().filter_map(move |section| {
         let (start, next) = (section_name(section, ""), (section.number() + 1).to_string());
         // A bound that lies in another section leaves nothing, or everything.
         if to.is_some_and(|to| to <= start.as_str()) || from >= next.as_str() {

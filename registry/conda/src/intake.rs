@@ -88,7 +88,8 @@ impl Intake {
         // What cannot be read describes nothing, and is in nobody's way.
         let about = contents.about.and_then(|about| serde_json::from_slice::<Value>(&about).ok());
         let about = about.map(|about| about.to_string());
-        let package = Package { file, record, about, facts, patches: contents.patches, indexed_at };
+        let (patches, commands) = (contents.patches, contents.commands);
+        let package = Package { file, record, about, facts, patches, commands, indexed_at };
         Ok((package, upload))
     }
 }

@@ -6,11 +6,12 @@ use granary_http::Refusal;
 use granary_store::{DbError, Done, JobFailure, Jobs};
 use jiff::SignedDuration;
 
+use crate::plugins::transmute::ALL as TRANSMUTE_ALL;
 use crate::state::Conda;
 use crate::upstream::mirror::{LOOK_EVERY, MIRROR, MIRRORS};
 
 /// The periodic jobs of conda channels: one of each in the queue, whatever the number of pods.
-pub const PERIODIC_JOBS: [&str; 4] = [PRUNE_SHARDS, REFRESH_INDEXES, MIRRORS, RETENTION];
+pub const PERIODIC_JOBS: [&str; 5] = [PRUNE_SHARDS, REFRESH_INDEXES, MIRRORS, RETENTION, TRANSMUTE_ALL];
 
 const PRUNE_SHARDS: &str = "conda prune shards";
 const RETENTION: &str = "conda retention";
@@ -38,6 +39,7 @@ impl Conda {
     pub fn handle_jobs(self: &Arc<Self>, jobs: Jobs) -> Jobs {
         let (pruning, refreshing) = (Arc::clone(self), Arc::clone(self));
         let (mirrors, mirror, retaining) = (Arc::clone(self), Arc::clone(self), Arc::clone(self));
+        let jobs = self.handle_transmutation(jobs);
         let jobs = jobs
             .handle(RETENTION, move |_| {
                 let state = Arc::clone(&retaining);

@@ -16,6 +16,7 @@ mod jobs;
 mod listing;
 mod locked_name;
 mod patches;
+mod plugins;
 mod publish;
 mod remove;
 mod retention;
@@ -34,6 +35,7 @@ use granary_store::{ChannelCount, Migrations};
 
 pub use import::{Arriving, ImportError, Imported};
 pub use jobs::PERIODIC_JOBS;
+pub use plugins::content_trust::{SealingError, SealingKeys};
 pub use state::{ApiOptions, Conda, TEST_USERS};
 pub use token_path::token_in_path;
 
@@ -45,6 +47,7 @@ pub const MIGRATIONS: Migrations = Migrations {
         ("V2__documents", include_str!("../migrations/V2__documents.sql")),
         ("V3__api", include_str!("../migrations/V3__api.sql")),
         ("V4__elsewhere", include_str!("../migrations/V4__elsewhere.sql")),
+        ("V5__plugins", include_str!("../migrations/V5__plugins.sql")),
         ("V6__yanking", include_str!("../migrations/V6__yanking.sql")),
     ],
 };

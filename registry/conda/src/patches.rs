@@ -28,7 +28,7 @@ pub(crate) fn is_patch_package(channel: &Channel, name: &PackageName) -> bool {
         Some(named) => named == name.as_str(),
         None => {
             let begins = name.as_str().strip_suffix("-repodata-patches");
-            begins.is_some_and(|begins| begins == channel.name.place(channel.format).to_ascii_lowercase())
+            begins.is_some_and(|begins| begins == channel.name.as_str().to_ascii_lowercase())
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A package comes into a channel: its row, its name's shard and what changed, in one transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use granary_http::Refusal;
 use granary_store::objects::StoredObject;
@@ -26,6 +26,8 @@ pub(crate) struct Package {
     pub(crate) facts: String,
     /// The patch instructions that it holds, by the subdirs that they are about.
     pub(crate) patches: BTreeMap<Subdir, Vec<u8>>,
+    /// What it can be called by once it is installed.
+    pub(crate) commands: BTreeSet<String>,
     pub(crate) indexed_at: Timestamp,
 }
 
@@ -57,7 +59,7 @@ impl Conda {
         stored: &StoredObject,
         replace: bool,
     ) -> Result<bool, Refusal> {
-        let Package { file, record, about, facts, patches, indexed_at } = package;
+        let Package { file, record, about, facts, patches, indexed_at, .. } = package;
         let (subdir, name, filename) = (record.subdir().as_str(), file.name().as_str(), file.to_string());
         let mut tx = self.store.begin().await?;
         let place = (record.subdir(), file.name());
@@ -104,6 +106,8 @@ impl Conda {
             tx.rollback().await?;
             return Ok(false);
         }
+        self.keep_commands(&tx, channel, package).await?;
+        self.enqueue_transmutation(&tx, channel, package).await?;
         locked.renew(&mut tx, self).await?;
         tx.touch(channel.scope, document(record.subdir(), Section::of(file.kind()), file.name()));
         if patches_change {

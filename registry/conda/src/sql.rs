@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 pub(crate) mod documents;
+pub(crate) mod plugins;
 
 /// What is in a channel: names, files, their bytes, the newest upload.
 pub(crate) const COUNT: &str = "select count(distinct p.name) as packages, count(*) as files, \
@@ -40,6 +41,13 @@ granary_store::statements! {
         records = "select name, filename, coalesce(patched, record) from @conda_package \
                    where channel_id = $1 and subdir = $2 and section = $3 and name >= $4 and ($5::text is null or name < $5) \
                    order by name, filename";
+        // What is signed: what is offered, of both kinds.
+        offered = "select name, filename, coalesce(patched, record) from @conda_package \
+                   where channel_id = $1 and subdir = $2 and section < 2 and name >= $3 and ($4::text is null or name < $4) \
+                   order by name, filename";
+        names_offered = "select distinct name from @conda_package \
+                         where channel_id = $1 and subdir = $2 and section < 2 and name >= $3 and ($4::text is null or name < $4) \
+                         order by name";
         names = "select distinct name from @conda_package \
                  where channel_id = $1 and subdir = $2 and section = $3 and name >= $4 and ($5::text is null or name < $5) \
                  order by name";

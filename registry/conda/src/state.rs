@@ -12,6 +12,8 @@ use moka::sync::Cache;
 use crate::bzip2_files::Bzip2Files;
 use crate::format::repodata::Section;
 use crate::format::{PackageFile, PackageName, Subdir};
+use crate::plugins::Plugins;
+use crate::plugins::content_trust::SealingKeys;
 use crate::shard_index::ShardIndexes;
 use crate::sql::Statements;
 use crate::sql::api::ApiStatements;
@@ -35,6 +37,7 @@ pub struct Conda {
     pub(crate) index: StoredIndex,
     pub(crate) shards: ShardIndexes,
     pub(crate) bzip2: Bzip2Files,
+    pub(crate) plugins: Plugins,
     pub(crate) upstream: Upstream,
     pub(crate) remembered: Remembered,
     pub(crate) derived: DerivedDocuments,
@@ -86,6 +89,7 @@ impl Conda {
     /// A server of conda channels over this store; `index` keeps its documents, and `upstream` fetches those of others.
     pub fn new(store: Store, index: StoredIndex, upstream: Upstream) -> Self {
         let sql = Statements::new(store.database().schema());
+        let plugins = Plugins::new(store.database().schema());
         let api_sql = ApiStatements::new(store.database().schema());
         let documents = DocumentStatements::new(store.database().schema());
         let held = IndexCache::new(store.revisions().clone(), HELD_DOCUMENTS);
@@ -97,6 +101,7 @@ impl Conda {
             index,
             shards: ShardIndexes::new(),
             bzip2: Bzip2Files::new(),
+            plugins,
             upstream,
             remembered: Remembered::new(),
             derived: DerivedDocuments::new(),
@@ -105,6 +110,13 @@ impl Conda {
             api_sql,
             api: None,
         }
+    }
+
+    /// With the keys that private keys are encrypted with. Without any, no channel can sign.
+    #[must_use]
+    pub fn with_sealing(mut self, keys: SealingKeys) -> Self {
+        self.plugins.trust.seal_with(keys);
+        self
     }
 
     /// With what the API needs to make channels.

@@ -38,6 +38,11 @@ pub trait StoredSource: RangeSource {
     /// How many names a range holds on average: so many are read and rendered again when one of them changes.
     fn mean_names(&self) -> NonZeroU32;
 
+    /// The names that a change of this document of the scope is about: none where it is no document of this source.
+    fn changed(&self, document: &str) -> Vec<String> {
+        document.strip_prefix(self.prefix()).map(str::to_owned).into_iter().collect()
+    }
+
     /// The names that are at least `from` and below `to`, sorted by their bytes.
     fn names(
         &self,
@@ -205,8 +210,7 @@ impl StoredIndex {
         };
         Ok(match changes {
             Some((stamp, Changes::Documents(documents))) if !known.ranges.is_empty() => {
-                let name = |document: &Arc<str>| Some(document.strip_prefix(source.prefix())?.to_owned());
-                (Some(stamp), Some(documents.iter().filter_map(name).collect()))
+                (Some(stamp), Some(documents.iter().flat_map(|document| source.changed(document)).collect()))
             }
             Some((stamp, _)) => (Some(stamp), None),
             None => (revisions.scope_stamp(key.scope), None),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use granary_conda::{ApiOptions, Conda};
+use granary_conda::{ApiOptions, Conda, SealingKeys};
 use granary_core::{Format, SystemClock};
 use granary_crds::{
     BucketNaming, ListenAddress as Address, ObjectStore as StoreConfig, Outbound, ValidRegistry,
@@ -98,7 +98,11 @@ pub async fn assemble_with(registry: &ValidRegistry, test_users: bool) -> Result
     };
     let parts = StoredIndex::new(store.clone(), memory);
     let upstream = Upstream::new(store.clone(), upstream_client(&registry.outbound)?);
-    let conda = Conda::new(store.clone(), parts, upstream).with_api(api);
+    let mut conda = Conda::new(store.clone(), parts, upstream).with_api(api);
+    if let Some(keys) = &registry.sealing_keys {
+        let keys = keys.load().context("sealing.keys")?.into_secret_string();
+        conda = conda.with_sealing(SealingKeys::parse(&keys).context("sealing.keys")?);
+    }
     Ok(Assembled {
         pypi: Arc::new(PyPi::new(store.clone(), index)),
         conda: Arc::new(conda),

@@ -6,9 +6,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use granary_core::SystemClock;
 use granary_crds::{
-    AdminsSpec, CacheSpec, DatabaseSpec, LogFormat, ObjectStoreSpec, PackageRegistrySpec, Raw, TelemetrySpec,
+    AdminsSpec, CacheSpec, DatabaseSpec, LogFormat, ObjectStoreSpec, PackageRegistrySpec, Raw, SealingSpec,
+    TelemetrySpec,
 };
 use granary_embedded::object_store::{Credentials, ObjectStore};
 use granary_embedded::postgres::{Options, Postgres};
@@ -78,6 +81,7 @@ pub async fn dev(args: DevArgs) -> Result<(), Failure> {
     };
     let objects_ended = CancellationToken::new();
     let (endpoint, objects) = serve_objects(&data, objects_ended.clone()).await?;
+    data.sealing_keys()?;
     let spec = with_endpoint(spec, &endpoint);
     data.write_config(&spec)?;
     let registry = config::validate(&spec)?;
@@ -171,6 +175,16 @@ impl Data {
         Ok(text)
     }
 
+    /// Keys that secrets are encrypted with, made at random when there are none.
+    fn sealing_keys(&self) -> Result<(), Failure> {
+        let path = self.secret("sealing-keys");
+        if path.exists() {
+            return Ok(());
+        }
+        let bytes: [u8; 32] = rand::rng().random();
+        write_private(&path, &STANDARD.encode(bytes))
+    }
+
     /// With this file, `granary token`, `granary doctor` and even `granary serve` reach the same registry.
     fn write_config(&self, spec: &PackageRegistrySpec) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(spec).context("the config file")?;
@@ -215,6 +229,7 @@ fn spec(args: &DevArgs, data: &Data) -> PackageRegistrySpec {
         }),
         listen: vec![Raw::new(args.listen.to_string())],
         management_listen: Raw::new(args.management_listen.to_string()),
+        sealing: SealingSpec { keys_file: Some(data.secret("sealing-keys")), ..SealingSpec::default() },
         cache: CacheSpec { dir: Some(data.path("cache")), ..CacheSpec::default() },
         admins: AdminsSpec::default(),
         telemetry: TelemetrySpec {

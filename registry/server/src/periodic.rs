@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use granary_conda::Conda;
 use granary_core::report;
 use granary_crds::ValidRegistry;
 use granary_identity::Identity;
@@ -39,7 +40,28 @@ pub async fn run(registry: &ValidRegistry, assembled: &Assembled, stop: Cancella
     let jobs = assembled.conda.handle_jobs(jobs(registry, &assembled.store, &assembled.identity));
     let flushing = flush_counters(assembled.store.clone(), assembled.identity.clone(), stop.clone());
     let counting = count_channels(assembled.store.clone(), stop.clone());
-    tokio::join!(work(jobs, assembled.store.clone(), stop), flushing, counting);
+    let resealing = reseal(&assembled.conda, stop.clone());
+    tokio::join!(work(jobs, assembled.store.clone(), stop), flushing, counting, resealing);
+}
+
+/// Once, for the keys of the configuration change only with the process.
+async fn reseal(conda: &Conda, stop: CancellationToken) {
+    loop {
+        match conda.reseal().await {
+            Ok(0) => return,
+            Ok(resealed) => {
+                tracing::info!(resealed, "private keys were encrypted anew");
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(error = report(&error), "private keys could not be encrypted anew");
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(FLUSH_EVERY) => {}
+        }
+    }
 }
 
 async fn work(jobs: Jobs, store: Store, stop: CancellationToken) {

@@ -113,6 +113,8 @@ pub fn files(registry: &ValidatedRegistry, purpose: Purpose) -> Volume {
         sources
             .extend(password.map(|from| secret(&from.name, [(from.key.as_str(), server::ADMIN_PASSWORD)])));
         sources.extend(registry.identity_secret.as_ref().and_then(identity));
+        let keys = registry.sealing_keys.as_ref();
+        sources.extend(keys.map(|from| secret(&from.name, [(from.key.as_str(), server::SEALING_KEYS)])));
         let ca = registry.outbound_ca.as_ref();
         sources.extend(ca.and_then(|ca| certificates(ca, server::OUTBOUND_CA)));
     }

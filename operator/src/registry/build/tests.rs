@@ -41,6 +41,7 @@ fn everything() -> Json {
         "limits": {"drainTimeout": "1500ms", "uploadBuffers": 32},
         "cache": {"maxSize": "10Gi", "memory": "256Mi"},
         "admins": {"initial": {"name": "root", "passwordSecretRef": {"name": "admin"}}},
+        "sealing": {"secretRef": {"name": "sealing", "key": "keys"}},
         "telemetry": {"logFilter": "debug"},
         "pod": {
             "nodeSelector": {"disk": "ssd"},

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use granary_core::CLUSTER_ISSUER;
 use granary_crds::{
     AdminsSpec, DatabaseSpec, IdentitySpec, InitialAdminSpec, IssuerSpec, ObjectStoreSpec, OutboundSpec,
-    PackageRegistrySpec, Raw,
+    PackageRegistrySpec, Raw, SealingSpec,
 };
 
 /// The folder that everything is mounted below.
@@ -31,6 +31,8 @@ pub const IDENTITY_SECRETS: &str = "secrets/identity";
 pub const CLUSTER_KEYS: &str = "kubernetes-jwks.json";
 /// The first admin's password.
 pub const ADMIN_PASSWORD: &str = "secrets/admin/password";
+/// The keys that secrets are encrypted with.
+pub const SEALING_KEYS: &str = "secrets/sealing/keys";
 /// The folder of the cache.
 pub const CACHE: &str = "/var/cache/granary";
 /// The port of requests.
@@ -106,6 +108,7 @@ pub fn server_spec(spec: &PackageRegistrySpec, surroundings: Surroundings<'_>) -
         outbound: outbound(&spec.outbound),
         admins: admins(&spec.admins),
         identity: identity(&spec.identity, surroundings.cluster_issuer),
+        sealing: sealing(&spec.sealing),
         ..spec.clone()
     };
     server.cache.dir = surroundings.caches.then(|| PathBuf::from(CACHE));
@@ -167,6 +170,14 @@ fn admins(given: &AdminsSpec) -> AdminsSpec {
         ..initial.clone()
     });
     AdminsSpec { initial, ..given.clone() }
+}
+
+fn sealing(given: &SealingSpec) -> SealingSpec {
+    SealingSpec {
+        secret_ref: None,
+        keys: None,
+        keys_file: given.secret_ref.as_ref().map(|_| path(SEALING_KEYS)),
+    }
 }
 
 fn identity(given: &IdentitySpec, cluster_issuer: Option<&str>) -> IdentitySpec {

@@ -3,7 +3,7 @@
 
 use granary_crds::{
     ByteSize, CertificateRef, DatabaseSecretRef, DatabaseSpec, InitialAdminSpec, ObjectStoreSecretRef,
-    ObjectStoreSpec, PackageRegistrySpec, SecretKeyRef,
+    ObjectStoreSpec, PackageRegistrySpec, SealingSpec, SecretKeyRef,
 };
 
 use super::{Facts, Problems};
@@ -159,6 +159,22 @@ pub(super) fn certificates(problems: &mut Problems, path: &str, reference: &Cert
         _ => problems.add(path, "name either a configMap or a secret"),
     }
     problems.data_key(&format!("{path}.key"), &reference.key);
+}
+
+/// The Secret that holds the keys that secrets are encrypted with.
+pub(super) fn sealing_keys(problems: &mut Problems, spec: &SealingSpec) -> Option<SecretKeyRef> {
+    const PATH: &str = "spec.sealing.secretRef";
+    if spec.keys.is_some() {
+        problems.add(
+            "spec.sealing.keys",
+            "keys do not belong in an object: put them into a Secret, and name that: \
+             secretRef: {name: NAME, key: keys}",
+        );
+    }
+    let secret = spec.secret_ref.as_ref()?;
+    problems.object_name(&format!("{PATH}.name"), &secret.name, "Secret");
+    problems.data_key(&format!("{PATH}.key"), &secret.key);
+    Some(secret.clone())
 }
 
 /// The Secret that holds the first admin's password.

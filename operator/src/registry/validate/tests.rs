@@ -208,6 +208,7 @@ fn each_bad_spec_is_told_where_it_is_bad_and_what_to_write() {
             "spec.admins.initial.passwordHash",
             "does not belong in an object",
         ),
+        (json!({"sealing": {"keys": "AAAA"}}), "spec.sealing.keys", "do not belong in an object"),
         (
             with_pod(json!({"labels": {"app.kubernetes.io/name": "x"}})),
             "spec.pod.labels.app.kubernetes.io/name",

@@ -7,6 +7,9 @@
 //! | `info/index.json` | [`Record`] | | CEP 34 |
 //! | `repodata.json` | | [`repodata`] | CEP 36 |
 //! | shards and their index | | [`shards`] | CEP 16 |
+//! | `bin/`, `Scripts/`, `info/link.json` | [`commands`] | [`commands::map`] | conda-suggest |
+//! | `repodata.json.zck` | | [`zchunk`] | `zchunk_format.txt` |
+//! | the parts of a `.conda` | | [`transmute`] | CEP 35 |
 //! | what other registries wrote | [`foreign`] | [`foreign`] | |
 //! | `run_exports.json` | | [`run_exports`] | CEP 12 |
 //! | `channeldata.json` | [`facts`] | [`channeldata`] | CEP 38 |
@@ -19,6 +22,7 @@
 
 pub mod bzip2_stream;
 pub mod channeldata;
+pub mod commands;
 pub mod current;
 pub mod facts;
 pub mod foreign;
@@ -31,7 +35,9 @@ pub mod repodata;
 pub mod rss;
 pub mod run_exports;
 pub mod shards;
+pub mod transmute;
 pub mod version;
+pub mod zchunk;
 
 pub use match_spec::MatchSpec;
 pub use name::{ArchiveKind, NameError, PackageFile, PackageName, Subdir};

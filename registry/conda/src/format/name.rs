@@ -154,6 +154,12 @@ impl PackageFile {
         self.kind
     }
 
+    /// The name of the same package, packed otherwise.
+    #[must_use]
+    pub fn with_kind(&self, kind: ArchiveKind) -> Self {
+        Self { kind, ..self.clone() }
+    }
+
     /// The name without its extension.
     pub fn stem(&self) -> String {
         format!("{}-{}-{}", self.name, self.version, self.build)

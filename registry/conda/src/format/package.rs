@@ -4,20 +4,23 @@
 //! compressed by zstd, one with the folder `info/` and one with the rest. Both are read through, so that what would write
 //! outside its folder, or unpacks to far more than it is, is refused here and not found by whoever installs it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use granary_archive::{
     ArchiveError, Entries, Entry, EntryKind, Interest, Keeping, Links, TarReader, ZipReader, check_unpacked,
 };
 
+use super::commands;
 use super::name::{ArchiveKind, PackageFile, Subdir};
 
 /// The largest `metadata.json` of a `.conda`.
 const MAX_FORMAT: u64 = 64 << 10;
 /// The largest file of `info/` that is kept.
 const MAX_INFO: u64 = 4 << 20;
-/// The largest file of `info/` that is read where it is not larger, and passed over where it is.
-const MAX_READ: usize = 8 << 20;
+/// The largest `info/paths.json` that is read; a larger one is passed over.
+const MAX_PATHS: usize = 8 << 20;
+/// The largest recipe that is read; a larger one is passed over.
+const MAX_RECIPE: usize = 1 << 20;
 /// The largest `patch_instructions.json`.
 const MAX_PATCHES: u64 = 64 << 20;
 /// The largest window that a zstd frame may need (2^27 bytes), as what conda packs with never exceeds.
@@ -70,10 +73,12 @@ pub struct PackageContents {
     pub run_exports: Option<Vec<u8>>,
     /// `info/paths.json`, up to 8 MiB.
     pub paths: Option<Vec<u8>>,
-    /// The recipe, `info/recipe/meta.yaml` or under an older name, up to 8 MiB.
+    /// The recipe, `info/recipe/meta.yaml` or under an older name, up to 1 MiB.
     pub recipe: Option<Vec<u8>>,
     /// `SUBDIR/patch_instructions.json` of the package's contents, where they are asked for.
     pub patches: BTreeMap<Subdir, Vec<u8>>,
+    /// What it can be called by once it is installed.
+    pub commands: BTreeSet<String>,
 }
 
 /// Reads a package as its bytes pass.
@@ -137,6 +142,7 @@ struct Info {
     run_exports: Option<Vec<u8>>,
     paths: Option<Vec<u8>>,
     recipe: Option<Vec<u8>>,
+    commands: BTreeSet<String>,
     keeping: Keeping<Kept>,
     /// What is read as far as it goes, until it is too large.
     reading: Option<(Read, Option<Vec<u8>>)>,
@@ -151,6 +157,7 @@ enum Kept {
     Index,
     About,
     RunExports,
+    Link,
     Patches(Subdir),
 }
 
@@ -190,9 +197,9 @@ impl Info {
 
     fn contents(self) -> Result<PackageContents, PackageError> {
         let index = self.index.ok_or(PackageError::Missing("info/index.json"))?;
-        let Self { about, run_exports, paths, recipe, patches, .. } = self;
+        let Self { about, run_exports, paths, recipe, patches, commands, .. } = self;
         let patches = patches.unwrap_or_default();
-        Ok(PackageContents { index, about, run_exports, paths, recipe, patches })
+        Ok(PackageContents { index, about, run_exports, paths, recipe, patches, commands })
     }
 }
 
@@ -204,7 +211,12 @@ impl Entries for Info {
             "info/index.json" => Some(Kept::Index),
             "info/about.json" => Some(Kept::About),
             "info/run_exports.json" => Some(Kept::RunExports),
-            path => self.patches_of(path, entry.kind)?,
+            "info/link.json" => Some(Kept::Link),
+            path => {
+                let is_command = self.commands.len() < commands::MOST && entry.kind != EntryKind::Folder;
+                self.commands.extend(commands::of_path(path).filter(|_| is_command).map(str::to_owned));
+                self.patches_of(path, entry.kind)?
+            }
         };
         if self.is_contents && kept.as_ref().is_some_and(|kept| !matches!(kept, Kept::Patches(_))) {
             return Err(PackageError::InfoInContents { name: entry.path.to_owned() });
@@ -226,8 +238,12 @@ impl Entries for Info {
 
     fn data(&mut self, bytes: &[u8]) -> Result<(), PackageError> {
         self.keeping.data(bytes);
-        if let Some((_, read)) = &mut self.reading {
-            if let Some(kept) = read.as_mut().filter(|kept| kept.len() + bytes.len() <= MAX_READ) {
+        if let Some((which, read)) = &mut self.reading {
+            let limit = match which {
+                Read::Paths => MAX_PATHS,
+                Read::Recipe => MAX_RECIPE,
+            };
+            if let Some(kept) = read.as_mut().filter(|kept| kept.len() + bytes.len() <= limit) {
                 kept.extend_from_slice(bytes);
             } else {
                 *read = None;
@@ -247,6 +263,10 @@ impl Entries for Info {
             Some((Kept::Index, bytes)) => self.index = Some(bytes),
             Some((Kept::About, bytes)) => self.about = Some(bytes),
             Some((Kept::RunExports, bytes)) => self.run_exports = Some(bytes),
+            Some((Kept::Link, bytes)) => {
+                let left = commands::MOST.saturating_sub(self.commands.len());
+                self.commands.extend(commands::of_link_json(&bytes).take(left));
+            }
             Some((Kept::Patches(subdir), bytes)) => {
                 _ = self.patches.get_or_insert_default().insert(subdir, bytes);
             }
@@ -434,7 +454,8 @@ impl Parts {
             return Err(PackageError::Version);
         }
         let of_contents = self.contents.ok_or(PackageError::Missing("pkg-STEM.tar.zst"))?;
-        let contents = self.info.ok_or(PackageError::Missing("info-STEM.tar.zst"))?.contents()?;
+        let mut contents = self.info.ok_or(PackageError::Missing("info-STEM.tar.zst"))?.contents()?;
+        contents.commands.extend(of_contents.commands);
         Ok(PackageContents { patches: of_contents.patches.unwrap_or_default(), ..contents })
     }
 }

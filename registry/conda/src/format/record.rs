@@ -149,6 +149,17 @@ impl Record {
         &self.run_exports
     }
 
+    /// Of which `.tar.bz2` it was made: its MD5 in hex and its length in bytes.
+    pub fn set_legacy(&mut self, md5: &str, size: u64) {
+        self.fields.insert("legacy_bz2_md5".to_owned(), md5.into());
+        self.fields.insert("legacy_bz2_size".to_owned(), size.into());
+    }
+
+    /// The MD5 of the `.tar.bz2` that it was made of, where it was.
+    pub fn legacy_md5(&self) -> Option<&str> {
+        self.fields.get("legacy_bz2_md5").and_then(Value::as_str)
+    }
+
     /// The record as an index tells it: the fields in the order of their names.
     ///
     /// # Errors

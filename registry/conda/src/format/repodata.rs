@@ -11,11 +11,15 @@ pub enum Section {
     PackagesConda,
     /// `removed`: the names of files that are not offered any more.
     Removed,
+    /// `signatures`: of the records, in channels that sign them (content trust).
+    Signatures,
 }
 
 impl Section {
-    /// All of them, in their order.
+    /// Those of every document, in their order.
     pub const ALL: [Self; 3] = [Self::Packages, Self::PackagesConda, Self::Removed];
+    /// Those of a document with signatures.
+    pub const SIGNED: [Self; 4] = [Self::Packages, Self::PackagesConda, Self::Removed, Self::Signatures];
 
     /// The list that a package of this kind stands in while it is offered.
     pub const fn of(kind: ArchiveKind) -> Self {
@@ -31,6 +35,7 @@ impl Section {
             Self::Packages => 0,
             Self::PackagesConda => 1,
             Self::Removed => 2,
+            Self::Signatures => 3,
         }
     }
 
@@ -41,6 +46,7 @@ impl Section {
             Self::Packages => format!("{{\"info\":{{\"subdir\":\"{subdir}\"}},\"packages\":{{"),
             Self::PackagesConda => "},\"packages.conda\":{".to_owned(),
             Self::Removed => "},\"removed\":[".to_owned(),
+            Self::Signatures => "],\"signatures\":{".to_owned(),
         }
     }
 
@@ -48,7 +54,7 @@ impl Section {
     pub fn entry(self, file_name: &str, record: &str) -> String {
         // The characters of a file's name need no escape.
         match self {
-            Self::Packages | Self::PackagesConda => format!(",\n\"{file_name}\":{record}"),
+            Self::Packages | Self::PackagesConda | Self::Signatures => format!(",\n\"{file_name}\":{record}"),
             Self::Removed => format!(",\n\"{file_name}\""),
         }
     }
@@ -56,3 +62,13 @@ impl Section {
 
 /// What stands behind all entries.
 pub const TAIL: &str = "],\"repodata_version\":1}";
+
+/// What stands behind them where the last list is that of signatures.
+pub const SIGNED_TAIL: &str = "},\"repodata_version\":1}";
+
+/// The signatures of a record: public keys and signatures in hex.
+pub fn signatures<'a>(signatures: impl IntoIterator<Item = (&'a str, String)>) -> String {
+    let each =
+        signatures.into_iter().map(|(key, signature)| format!("\"{key}\":{{\"signature\":\"{signature}\"}}"));
+    format!("{{{}}}", each.collect::<Vec<_>>().join(","))
+}

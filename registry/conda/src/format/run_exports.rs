@@ -3,7 +3,7 @@
 use super::name::Subdir;
 use super::repodata::Section;
 
-/// What stands before the entries of each list; there is none of what is removed.
+/// What stands before the entries of each list; there is none of what is removed or signed.
 pub fn head(section: Section, subdir: &Subdir) -> String {
     match section {
         // The characters of a subdir need no escape.
@@ -11,7 +11,7 @@ pub fn head(section: Section, subdir: &Subdir) -> String {
             format!("{{\"info\":{{\"subdir\":\"{subdir}\",\"version\":1}},\"packages\":{{")
         }
         Section::PackagesConda => "},\"packages.conda\":{".to_owned(),
-        Section::Removed => String::new(),
+        Section::Removed | Section::Signatures => String::new(),
     }
 }
 

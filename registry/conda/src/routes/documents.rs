@@ -1,8 +1,9 @@
 //! Index documents under their names: plain, and in compressed forms as files of their own.
 
 use bytes::Bytes;
+use futures_util::stream;
 use granary_http::stored_index::StoredDocument;
-use granary_http::{Body, Call, EntityTag, FileResponse, Refusal};
+use granary_http::{Body, BoxError, Call, EntityTag, FileResponse, Refusal};
 use granary_splice::{Document, Encoding, outline};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Method, Response};
@@ -100,7 +101,10 @@ async fn bzip2_response(
                 || without.status().is_redirection()
                 || without.status().is_client_error()
             {
-                without.headers_mut().remove(CONTENT_LENGTH);
+                if without.status().is_success() {
+                    without.headers_mut().remove(CONTENT_LENGTH);
+                    *without.body_mut() = Body::unsized_stream(stream::empty::<Result<Bytes, BoxError>>());
+                }
                 return Ok(without);
             }
             state.bzip2.file(etag.to_owned(), text()).await.map_err(Refusal::internal)?

@@ -13,6 +13,7 @@ use super::pages;
 use crate::documents::Listing;
 use crate::format::{PackageFile, Subdir};
 use crate::index::filter_of;
+use crate::plugins;
 use crate::state::Conda;
 
 const ZSTD: &str = "application/zstd";
@@ -52,6 +53,7 @@ pub(super) async fn file(state: Arc<Conda>, call: Call) -> Result<Response<Body>
     }
     match param("file") {
         "index.html" => pages::subdir_page(&state, &call, &subdir).await,
+        "repodata.json.zck" => plugins::zchunk::repodata(&state, &call, &subdir).await,
         "repodata_shards.msgpack.zst" => shard_index(&state, &call, &subdir).await,
         file => {
             if let Some(digest) = file.strip_suffix(SHARD) {

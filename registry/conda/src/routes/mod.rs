@@ -17,6 +17,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Response};
 use serde_json::json;
 
+use crate::plugins;
 use crate::state::Conda;
 
 /// What conda shows to its users (RFC 9457).
@@ -56,7 +57,7 @@ pub(crate) fn routes(state: &Arc<Conda>) -> Protocol {
         .route(Method::POST, files_of_package, publish, now, state, upload::form::files_of_package)
         .route(Method::POST, "/api/v1/upload/{channel}", publish, now, state, upload::form::of_prefix)
         .route(Method::PUT, "/get/{channel}/{subdir}/{file}", publish, now, state, upload::raw::put);
-    api::routes(protocol, state)
+    plugins::routes(api::routes(protocol, state), state)
 }
 
 /// Errors are problem details, whose `detail` conda shows and the clients of Quetz read.

@@ -13,7 +13,6 @@ use serde_json::Value;
 
 use super::documents::small_response;
 use super::get::absent;
-use crate::channeldata::get_url;
 use crate::format::Subdir;
 use crate::index::filter_of;
 use crate::state::Conda;
@@ -69,7 +68,7 @@ pub(super) async fn channel(state: Arc<Conda>, call: Call) -> Result<Response<Bo
         }
     }
     let settings = &channel.settings;
-    let url = get_url(&call)?;
+    let url = call.channel_url(channel);
     let content = html! {
         @if let Some(title) = &settings.title { p { (title) } }
         @if let Some(description) = &settings.description { p { (description) } }

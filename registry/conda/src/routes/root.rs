@@ -10,6 +10,7 @@ use super::documents::{Form, JSON, small_response};
 use super::get::absent;
 use super::pages;
 use crate::format::Subdir;
+use crate::plugins;
 use crate::state::Conda;
 
 /// `GET` and `HEAD` of a document of the channel.
@@ -30,7 +31,7 @@ pub(super) async fn file(state: Arc<Conda>, call: Call) -> Result<Response<Body>
         ("notices.json", Form::Plain) => notices(&call).await,
         ("index.html", Form::Plain) => pages::channel(state, call).await,
         (subdir, Form::Plain) if subdir.parse::<Subdir>().is_ok() => pages::slash(&call),
-        _ => Err(absent()),
+        _ => plugins::root_file(&state, &call, file).await?.ok_or_else(absent),
     }
 }
 

@@ -95,6 +95,7 @@ pub(super) async fn take_in(
 ) -> Result<(Package, Upload), Refusal> {
     let channel = Arc::clone(call.channel()?);
     check_hosted(&channel)?;
+    state.check_terms(call).await?;
     if is_patch_package(&channel, file.name()) {
         // It changes what is said of every package.
         call.check(Action::Remove, Some(file.name().as_str()))?;

@@ -8,7 +8,7 @@ granary_store::statements! {
         // By the section that it would have if there were no patch instructions.
         from_packages = "select name, filename, record from @conda_package \
                          where channel_id = $1 and subdir = $2 \
-                         and case when yanked_at is not null then 2 when filename like '%.conda' then 1 else 0 end = $3 and name >= $4 and ($5::text is null or name < $5) \
+                         and case when yanked_at is not null then 2 when filename like '%.conda' then 1 else 0 end = $3::smallint and name >= $4 and ($5::text is null or name < $5) \
                          order by name, filename";
 
         // Those of the newest version of each name, and those that nobody has looked at.
@@ -39,7 +39,7 @@ granary_store::statements! {
 
         names_from_packages = "select distinct name from @conda_package \
                                where channel_id = $1 and subdir = $2 \
-                               and case when yanked_at is not null then 2 when filename like '%.conda' then 1 else 0 end = $3 \
+                               and case when yanked_at is not null then 2 when filename like '%.conda' then 1 else 0 end = $3::smallint \
                                and name >= $4 and ($5::text is null or name < $5) order by name";
         channeldata_names = "select name from @conda_channeldata \
                              where channel_id = $1 and name >= $2 and ($3::text is null or name < $3) order by name";

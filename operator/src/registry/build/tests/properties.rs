@@ -52,6 +52,7 @@ fn the_pods_are_made_as_the_spec_says() {
             ("s3", "secrets/object-store/access-key-id"),
             ("s3", "secrets/object-store/secret-access-key"),
             ("admin", "secrets/admin/password"),
+            ("sealing", "secrets/sealing/keys"),
             ("ca", "ca/outbound.crt"),
         ]
     );
