@@ -8,7 +8,9 @@ import pytest
 from tests.harness.conda_corpus import corpus
 from tests.harness.conda_oracle import Oracle, document, shards, upload_all, without
 from tests.harness.conda_packages import Package
+from tests.harness.places import TESTS, environment
 from tests.harness.server import Dev
+from tests.test_conda import solved
 
 SUBDIRS = ("linux-64", "noarch")
 INDEXED = "indexed_timestamp"
@@ -18,7 +20,7 @@ INDEXED = "indexed_timestamp"
 def channels() -> dict[str, dict]:
     public = {"format": "conda", "visibility": "public"}
     grants = [{"subjects": ["user:ada"], "role": "Publisher"}]
-    return {"patched": public, "steps": public, "guarded": {**public, "permissions": grants},
+    return {"patched": public, "steps": public, "mended": public, "racing": public, "guarded": {**public, "permissions": grants},
             "named": {**public, "conda": {"repodataPatches": {"package": "acme-hotfixes"}}}}
 
 
@@ -74,7 +76,7 @@ def test_everything_reads_as_conda_index_has_it(server: Dev, tmp_path: Path):
 
 def record(server: Dev, channel: str, file: str) -> dict | None:
     section = "packages.conda" if file.endswith(".conda") else "packages"
-    return document(server, channel, f"noarch/repodata.json")[section].get(file)
+    return document(server, channel, "noarch/repodata.json")[section].get(file)
 
 
 def delete(server: Dev, channel: str, package: Package) -> None:
@@ -85,8 +87,7 @@ def delete(server: Dev, channel: str, package: Package) -> None:
 def test_patches_come_change_and_go(server: Dev):
     lib, app = Package("acme-lib", depends=["a"], run_exports={"weak": ["acme-lib"]}), Package("acme-app", depends=["b"])
     upload_all(server, "steps", [lib, app])
-    before = {name: server.get(f"/conda/get/steps/noarch/{name}").json() for name in ("repodata.json", "run_exports.json", "channeldata.json")
-              if name != "channeldata.json"}
+    before = {name: document(server, "steps", f"noarch/{name}") for name in ("repodata.json", "run_exports.json")}
     first = patches("steps", "1.0", {"noarch": {"packages.conda": {lib.filename: {"depends": ["patched"], "license": "BSD"}}, "remove": [app.filename]}})
     upload_all(server, "steps", [first])
     assert record(server, "steps", lib.filename)["depends"] == ["patched"] and record(server, "steps", app.filename) is None
@@ -106,8 +107,7 @@ def test_patches_come_change_and_go(server: Dev):
     delete(server, "steps", second)
     assert record(server, "steps", lib.filename)["depends"] == ["patched"] and record(server, "steps", app.filename) is None
     delete(server, "steps", first)
-    for name, document_ in before.items():
-        assert server.get(f"/conda/get/steps/noarch/{name}").json() == document_
+    assert before == {name: document(server, "steps", f"noarch/{name}") for name in before}
 
 
 @pytest.mark.parametrize(("text", "message"), {
@@ -137,3 +137,23 @@ def test_patching_takes_who_may_remove(server: Dev):
     package = patches("guarded", "1.0", {"noarch": {}})
     answer = server.request("POST", f"/conda/api/channels/guarded/upload/{package.filename}", server.token("ada"), data=package.content())
     assert answer.status_code == 403
+
+
+def test_rattler_installs_what_patches_mend(server: Dev, tmp_path: Path):
+    """From shards: a dependency that is nowhere is patched away, and what was revoked is not chosen."""
+    packages = [Package("acme-mended", version, subdir="linux-64", depends=["acme-nowhere"]) for version in ("1.0", "2.0", "3.0")]
+    upload_all(server, "mended", packages)
+    mended = {package.filename: {"depends": []} for package in packages}
+    upload_all(server, "mended", [patches("mended", "1.0", {"linux-64": {"packages.conda": mended, "revoke": [packages[2].filename],
+                                                                         "remove": [packages[1].filename]}})])
+    clients = environment(TESTS / "peers" / "conda-clients.txt") / "bin"
+    assert solved(server, clients, tmp_path, f"{server.url}/conda/get/mended", "acme-mended") == [packages[0].filename]
+
+
+def test_packages_that_come_while_patches_do_are_patched(server: Dev):
+    packages = [Package(f"acme-race-{number}", depends=["a"]) for number in range(32)]
+    first, second = (patches("racing", version, {"noarch": {"packages.conda": {package.filename: {"depends": [version]} for package in packages}}})
+                     for version in ("1.0", "2.0"))
+    upload_all(server, "racing", [*packages[:12], second, *packages[12:20], first, *packages[20:]])
+    records = document(server, "racing", "noarch/repodata.json")["packages.conda"]
+    assert {records[package.filename]["depends"][0] for package in packages} == {"2.0"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import lifetime, upstream
-from tests.harness.conda_index import Oracle
+from tests.harness.conda_oracle import Oracle
 from tests.harness.conda_packages import Package
 from tests.harness.places import TESTS, environment
 from tests.harness.postgres import Postgres

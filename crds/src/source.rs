@@ -58,6 +58,19 @@ pub struct ProxySource {
     pub allow_private_addresses: bool,
 }
 
+impl ProxySource {
+    /// A proxy of the channel at this URL, with every setting at its default.
+    pub fn new(url: &str) -> Self {
+        Self {
+            url: Raw::new(url),
+            include: Vec::new(),
+            exclude: Vec::new(),
+            revalidate_after: at_once(),
+            allow_private_addresses: false,
+        }
+    }
+}
+
 fn at_once() -> Raw<Duration> {
     Raw::new("0s")
 }
@@ -93,6 +106,21 @@ pub struct MirrorSource {
     /// this machine.
     #[serde(default)]
     pub allow_private_addresses: bool,
+}
+
+impl MirrorSource {
+    /// A mirror of the channel at this URL, with every setting at its default.
+    pub fn new(url: &str) -> Self {
+        Self {
+            url: Raw::new(url),
+            subdirs: Vec::new(),
+            include: Vec::new(),
+            exclude: Vec::new(),
+            schedule: hourly(),
+            removal: Removal::default(),
+            allow_private_addresses: false,
+        }
+    }
 }
 
 fn hourly() -> Raw<Duration> {

@@ -29,7 +29,7 @@ def both(database: dict | None = None, store: dict | None = None) -> dict:
 
 SUBJECT = "a subject is user:NAME, group:NAME, serviceaccount:NAMESPACE/NAME, workload:ISSUER?CLAIM=PATTERN, authenticated or anonymous"
 NAME = "a channel's name is letters, digits, '.', '_' and '-', and begins with a letter or a digit"
-NOT_SERVED = "proxy, mirror and virtual channels are not served yet; write hosted: {} or leave source out"
+NOT_SERVED = "proxy, mirror and virtual channels of this format are not served yet; write hosted: {} or leave source out"
 SIZE = "write a size such as 512Mi, 1Gi or 1073741824"
 SPAN = "write a span of time such as 500ms, 30s, 5m, 1h30m or 7d"
 HOST_NAME = "write the name of a host such as packages.example.com: lower-case letters, digits, '-' and '.', with no port"
@@ -68,8 +68,9 @@ BAD_CHANNELS = [
     ("too many subjects", grant(subjects=["user:ada"] * 501), "spec.permissions[0].subjects: Too many: 501"),
     ("a pattern that is too long", grant(packages=["a" * 257]),
      "spec.permissions[0].packages[0]: Too long: may not be more than 256 bytes"),
-    ("a proxy", {"source": {"proxy": {}}}, NOT_SERVED),
-    ("a mirror", {"source": {"mirror": {"from": "upstream.example"}}}, NOT_SERVED),
+    ("a proxy of Python packages", {"source": {"proxy": {"url": "https://upstream.example/x"}}}, NOT_SERVED),
+    ("a mirror of Python packages", {"source": {"mirror": {"url": "https://upstream.example/x"}}}, NOT_SERVED),
+    ("a proxy of nothing", {"format": "conda", "source": {"proxy": {}}}, "spec.source.proxy.url: Required value"),
     ("other channels as one", {"source": {"virtual": {"channels": ["a"]}}}, NOT_SERVED),
     ("settings of another format", {"format": "conda", "pypi": {"allowOverwrite": True}},
      "these are settings of a pypi channel; remove them or write format: pypi"),

@@ -163,7 +163,7 @@ def test_its_packages_come_along(quetz: Quetz, postgres: Postgres, tmp_path: Pat
     (place / changed.filename).write_bytes((place / changed.filename).read_bytes() + b"x")
     (place / missing.filename).unlink()
 
-    server = Dev(tmp_path / "dev", postgres, "quetz_packages", {"Closed": {"format": "conda", "visibility": "public"}})
+    server = Dev(tmp_path / "dev", postgres, "quetz_packages", {"closed": {"name": "Closed", "format": "conda", "visibility": "public"}})
     with closing_after(server.start()):
         def bring() -> Imported:
             return granary_import("quetz-packages", "--config", server.config, quetz.database, folder)

@@ -92,6 +92,8 @@ fn text_for(option: &OptionDoc) -> &'static str {
         "address" | "list of address" => "127.0.0.1:1",
         "list of network" => "10.0.0.0/8",
         "host" => "other.example",
+        // A list of subjects.
+        _ if option.path == "conda.channelsByApi.allowed" => "authenticated",
         _ => "other",
     }
 }

@@ -93,16 +93,14 @@ async fn joined(mut text: Body, known: &Cache<Sha256, Arc<[Block]>>) -> Result<B
             continue;
         }
         let digest = Sha256::of(&part);
-        let blocks = match known.get(&digest) {
-            Some(blocks) => blocks,
-            None => {
-                let plain = std::mem::take(&mut part);
-                let compress =
-                    move || plain.chunks(BLOCK).map(Block::compress).collect::<Result<Vec<_>, _>>();
-                let blocks: Arc<[Block]> = tokio::task::spawn_blocking(compress).await??.into();
-                known.insert(digest, Arc::clone(&blocks));
-                blocks
-            }
+        let blocks = if let Some(blocks) = known.get(&digest) {
+            blocks
+        } else {
+            let plain = std::mem::take(&mut part);
+            let compress = move || plain.chunks(BLOCK).map(Block::compress).collect::<Result<Vec<_>, _>>();
+            let blocks: Arc<[Block]> = tokio::task::spawn_blocking(compress).await??.into();
+            known.insert(digest, Arc::clone(&blocks));
+            blocks
         };
         blocks.iter().for_each(|block| joined.push(block));
         part.clear();

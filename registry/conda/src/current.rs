@@ -72,9 +72,23 @@ impl Conda {
         let rows = database.query(&self.documents.packages_of_names, &[&params.0, &params.1, &names]).await?;
         let more = read_candidates(&rows, filter)?;
         drop(rows);
+        let rows = database.query(&self.documents.removed_files, &[&params.0, &params.1]).await?;
+        let mut removed = Vec::new();
+        for row in &rows {
+            let name: String = row.try_get(0).map_err(DbError::from)?;
+            if filter.is_none_or(|filter| filter.admits(&name)) {
+                let filename = row.try_get(1).map_err(DbError::from)?;
+                let (section, record) = (Section::Removed, String::new());
+                removed.push(CurrentEntry { section, name, filename, record });
+            }
+        }
+        drop(rows);
         let subdir = subdir.clone();
-        let texts =
-            tokio::task::spawn_blocking(move || texts(&subdir, &newest.entries(&Candidates::new(more))));
+        let texts = tokio::task::spawn_blocking(move || {
+            let mut entries = newest.entries(&Candidates::new(more));
+            entries.extend(removed);
+            texts(&subdir, &entries)
+        });
         Ok(Some(texts.await.map_err(Refusal::internal)?))
     }
 }
@@ -85,7 +99,8 @@ fn read_candidates(
 ) -> Result<Vec<Candidate>, DbError> {
     let mut candidates = Vec::with_capacity(rows.len());
     for row in rows {
-        if filter.is_some_and(|filter| row.try_get(0).is_ok_and(|name| !filter.admits(name))) {
+        let name: &str = row.try_get(0)?;
+        if filter.is_some_and(|filter| !filter.admits(name)) {
             continue;
         }
         let file =

@@ -49,14 +49,15 @@ impl From<IntakeError> for Refusal {
 /// A package on its way in.
 pub(crate) struct Intake {
     file: PackageFile,
-    reader: PackageReader,
+    /// Large, and moved with every future that takes in a package.
+    reader: Box<PackageReader>,
     upload: Upload,
 }
 
 impl Intake {
     /// Begins to take in a package of at most `limit` bytes.
     pub(crate) async fn begin(state: &Conda, channel: &Channel, limit: u64, file: PackageFile) -> Self {
-        let reader = PackageReader::new(&file, is_patch_package(channel, file.name()));
+        let reader = Box::new(PackageReader::new(&file, is_patch_package(channel, file.name())));
         let upload = state.store.uploads().begin(&channel.bucket, limit).await;
         Self { file, reader, upload }
     }

@@ -24,13 +24,11 @@ const LEVEL: i32 = 3;
 
 /// Whether packages of this name hold the patch instructions of the channel.
 pub(crate) fn is_patch_package(channel: &Channel, name: &PackageName) -> bool {
-    match &channel.settings.conda.repodata_patches.package {
-        Some(named) => named == name.as_str(),
-        None => {
-            let begins = name.as_str().strip_suffix("-repodata-patches");
-            begins.is_some_and(|begins| begins == channel.name.as_str().to_ascii_lowercase())
-        }
+    if let Some(named) = &channel.settings.conda.repodata_patches.package {
+        return named == name.as_str();
     }
+    let begins = name.as_str().strip_suffix("-repodata-patches");
+    begins.is_some_and(|begins| begins == channel.name.as_str().to_ascii_lowercase())
 }
 
 /// What the instructions of each subdir say.
@@ -165,10 +163,12 @@ impl Conda {
         now: Timestamp,
     ) -> Result<BTreeSet<PackageName>, Refusal> {
         let files: Vec<&str> = patches.keys().map(String::as_str).collect();
-        let texts = patches.values().map(|patch| match patch == &FilePatch::default() {
-            true => Ok(None),
-            false => serde_json::to_string(patch).map(Some),
-        });
+        // What says nothing has no row.
+        let text = |patch: &FilePatch| {
+            let says_something = *patch != FilePatch::default();
+            says_something.then(|| serde_json::to_string(patch)).transpose()
+        };
+        let texts = patches.values().map(text);
         let texts: Vec<Option<String>> = texts.collect::<Result<_, _>>().map_err(Refusal::internal)?;
         let (channel_id, place) = (channel.id(), subdir.as_str());
         tx.execute(&self.documents.delete_patches, &[&channel_id, &place, &files]).await?;

@@ -9,7 +9,9 @@ mod sql;
 use std::collections::{BTreeMap, BTreeSet};
 
 use granary_core::{ChannelName, Format, PackagePattern, Role, SubjectName};
-use granary_crds::{ChannelSpec, Permission, Raw, RegistryRef, Visibility};
+use granary_crds::{
+    ChannelSource, ChannelSpec, MirrorSource, Permission, ProxySource, Raw, RegistryRef, Visibility,
+};
 
 pub use packages::{QuetzPackage, read_packages_postgres, read_packages_sqlite};
 pub use rules::{QuetzRole, Roles};
@@ -66,6 +68,7 @@ pub fn import(snapshot: &Snapshot, options: &QuetzOptions) -> QuetzImport {
         }
         spec.registry_ref = options.registry.clone().map(|name| RegistryRef { name, namespace: None });
         describe(&mut spec, row, &mut report);
+        spec.source = source(row, &mut report);
         spec.visibility = if row.private { Visibility::Private } else { Visibility::Public };
         spec.permissions = permissions(row, &roles, &mut report);
         objects.push(channel(object, options.namespace.as_deref(), spec));
@@ -85,13 +88,12 @@ pub fn import(snapshot: &Snapshot, options: &QuetzOptions) -> QuetzImport {
 
 fn channel_name(row: &ChannelRow, report: &mut Report) -> Option<ChannelName> {
     let name = &row.name;
-    if let Some(url) = &row.mirror_channel_url {
-        // A URL may hold a password or a token.
+    if let Some(url) = row.mirror_channel_url.as_ref().filter(|url| holds_login(url)) {
         let host = url.rsplit_once('@').map_or(url.as_str(), |(_, rest)| rest);
         let host = host.split_once("/t/").map_or(host, |(host, _)| host);
         let mode = row.mirror_mode.as_deref().unwrap_or("mirror");
         report.not_carried(format!(
-            "{name}: it is a {mode} of {host}, and channels that fetch from elsewhere are not served yet"
+            "{name}: it is a {mode} of {host} with a login there, which a channel cannot have yet"
         ));
         return None;
     }
@@ -101,6 +103,25 @@ fn channel_name(row: &ChannelRow, report: &mut Report) -> Option<ChannelName> {
             report.not_carried(format!("the channel {name:?}: {error}"));
             None
         }
+    }
+}
+
+/// Whether a URL holds a password or a token.
+fn holds_login(url: &str) -> bool {
+    url.contains('@') || url.contains("/t/")
+}
+
+/// Where the packages of a channel come from that is a proxy or a mirror.
+fn source(row: &ChannelRow, report: &mut Report) -> ChannelSource {
+    let Some(url) = &row.mirror_channel_url else { return ChannelSource::default() };
+    report.note(format!(
+        "{}: its includelist and excludelist, if it has any: write them as patterns of names (`x*`) into source",
+        row.name
+    ));
+    if row.mirror_mode.as_deref() == Some("proxy") {
+        ChannelSource { proxy: Some(ProxySource::new(url)), ..ChannelSource::default() }
+    } else {
+        ChannelSource { mirror: Some(MirrorSource::new(url)), ..ChannelSource::default() }
     }
 }
 
@@ -114,12 +135,8 @@ fn describe(spec: &mut ChannelSpec, row: &ChannelRow, report: &mut Report) {
         Some(_) => report.not_carried(format!("{}: its description has control characters", row.name)),
         None => {}
     }
-    if row.size_limit.is_some_and(|limit| limit >= 0) {
-        report.not_carried(format!(
-            "{}: its size_limit. The bucket may have a quota of its own; limits.maxUploadSize of the channel is about one \
-             file",
-            row.name
-        ));
+    if let Some(limit) = row.size_limit.filter(|limit| *limit > 0) {
+        spec.limits.max_size = Some(Raw::new(limit.to_string()));
     }
 }
 

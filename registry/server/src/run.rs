@@ -81,7 +81,7 @@ pub async fn run(
     ));
     let upkeep = {
         let (registry, assembled, drained) = (registry.clone(), assembled.clone(), drained.clone());
-        tokio::spawn(async move { periodic::run(&registry, &assembled, drained).await })
+        tokio::spawn(async move { Box::pin(periodic::run(&registry, &assembled, drained)).await })
     };
     // Channels that were applied before are served all the same, should the object store be slow to answer.
     let channels_applied = watch_channels(assembled, channels, &stop);

@@ -367,7 +367,10 @@ impl Upstream {
             tx.release_blob(before).await?;
         }
         tx.touch(channel.scope, document(path));
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        // What this process knows of the scope's revision may be a little older, and asks for nothing new.
+        self.0.known.invalidate(&(channel.scope, path.into()));
+        Ok(())
     }
 
     /// Forgets what the other registry has no more.
@@ -378,6 +381,7 @@ impl Upstream {
             tx.release_blob(before).await?;
             tx.touch(channel.scope, document(path));
             tx.commit().await?;
+            self.0.known.invalidate(&(channel.scope, path.into()));
         } else {
             tx.rollback().await?;
         }

@@ -348,7 +348,7 @@ fn namespaces_are_admitted_by_name_and_by_label() {
 }
 
 /// The options that the operator sets, whatever a spec says.
-const OPERATORS: [&str; 19] = [
+const OPERATORS: [&str; 21] = [
     "listen",
     "managementListen",
     "publicUrl",
@@ -368,6 +368,8 @@ const OPERATORS: [&str; 19] = [
     "cache.dir",
     "admins.initial.passwordFile",
     "identity.secretsDir",
+    "sealing.keys",
+    "sealing.keysFile",
 ];
 
 #[test]
@@ -383,6 +385,8 @@ fn every_option_of_the_server_reaches_it() {
             "json or human" => LogFormat::Human.as_str(),
             "list of network" => "10.3.0.0/16",
             "URL" => "https://three.example",
+            // A list of subjects.
+            _ if option.path == "conda.channelsByApi.allowed" => "authenticated",
             _ => "three",
         };
         let mut spec = PackageRegistrySpec::default();

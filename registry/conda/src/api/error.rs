@@ -1,4 +1,4 @@
-//! Errors of the API: a refusal in words, or a list of what is wrong with the input, in the shape of FastAPI's 422.
+//! Errors of the API: a refusal in words, or a list of what is wrong with the input, in the shape of `FastAPI`'s 422.
 
 use granary_http::{Body, Refusal, respond};
 use granary_identity::{AccountError, UserError};

@@ -17,23 +17,28 @@ pub(crate) struct KeyRole {
     pub(crate) role: MemberRole,
 }
 
-/// What a key with these roles reaches; all that its owner may with none. Nothing where a name is none.
-pub(crate) fn scope(roles: &[KeyRole]) -> Option<Option<TokenScope>> {
+/// A role names something that cannot be the name of a channel or package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a role names no channel or package")]
+pub(crate) struct NoName;
+
+/// What a key with these roles reaches; `None`, all that its owner may, with no roles.
+pub(crate) fn scope(roles: &[KeyRole]) -> Result<Option<TokenScope>, NoName> {
     let mut scopes = Vec::with_capacity(roles.len());
     for role in roles {
-        ChannelName::parse(Format::Conda, &role.channel).ok()?;
-        let channel = format!("{}/{}", Format::Conda, role.channel).parse().ok()?;
+        ChannelName::parse(Format::Conda, &role.channel).map_err(|_| NoName)?;
+        let channel = format!("{}/{}", Format::Conda, role.channel).parse().map_err(|_| NoName)?;
         let packages: Vec<PackagePattern> = match &role.package {
             None => Vec::new(),
             Some(package) => {
                 // A name holds no wildcards.
-                package.parse::<PackageName>().ok()?;
-                vec![package.parse().ok()?]
+                package.parse::<PackageName>().map_err(|_| NoName)?;
+                vec![package.parse().map_err(|_| NoName)?]
             }
         };
         scopes.extend(TokenScope::of(Some(role.role.gives()), vec![channel], packages));
     }
-    Some(TokenScope::any_of(scopes))
+    Ok(TokenScope::any_of(scopes))
 }
 
 /// The roles that a scope stands for. Of what is about other formats than conda there are none.
@@ -98,11 +103,15 @@ mod tests {
 
     #[test]
     fn no_roles_are_no_limit_and_no_name_is_no_key() {
-        assert_eq!(scope(&[]), Some(None));
+        assert_eq!(scope(&[]), Ok(None));
         for (channel, package) in
             [("a*", None), ("", None), ("a/b", None), ("a", Some("b*")), ("a", Some(""))]
         {
-            assert_eq!(scope(&[role(channel, package, MemberRole::Member)]), None, "{channel} {package:?}");
+            assert_eq!(
+                scope(&[role(channel, package, MemberRole::Member)]),
+                Err(NoName),
+                "{channel} {package:?}"
+            );
         }
     }
 }

@@ -64,7 +64,7 @@ struct Paths<'a> {
 #[derive(Debug, Deserialize)]
 struct Path<'a> {
     #[serde(borrow, rename = "_path")]
-    path: std::borrow::Cow<'a, str>,
+    place: std::borrow::Cow<'a, str>,
     #[serde(borrow, default)]
     prefix_placeholder: Option<std::borrow::Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -133,11 +133,11 @@ fn told_by<'a>(path: &'a Path<'_>) -> impl Iterator<Item = &'static str> + use<'
         _ => None,
     };
     let scripts = [("etc/conda/activate.d", "activate.d"), ("etc/conda/deactivate.d", "deactivate.d")];
-    let scripts = scripts.into_iter().filter(|(folder, _)| path.path.starts_with(folder));
+    let scripts = scripts.into_iter().filter(|(folder, _)| path.place.starts_with(folder));
     // bin/.NAME-post-link.sh, Scripts/.NAME-post-link.bat
     let links = [("-pre-link.", "pre_link"), ("-post-link.", "post_link"), ("-pre-unlink.", "pre_unlink")];
     let links = links.into_iter().filter(|(mark, _)| {
-        path.path.match_indices("/.").any(|(at, dot)| path.path[at + dot.len()..].contains(mark))
+        path.place.match_indices("/.").any(|(at, dot)| path.place[at + dot.len()..].contains(mark))
     });
     prefix.into_iter().chain(scripts.chain(links).map(|(_, name)| name))
 }
@@ -185,7 +185,8 @@ mod tests {
         assert_eq!(told(&json!([]), several, &json!({"paths": "none"})), json!({}));
         assert_eq!(told(&json!({"home": 1}), "{% set x %}\n{{", &json!(null)), json!({"home": 1}));
         // Each alias doubles what it stands for.
-        let bomb: String = (1..40).map(|n| format!("a{n}: &a{n} [*a{0}, *a{0}]\n", n - 1)).collect();
+        let bomb =
+            (1..40).fold(String::new(), |text, n| text + &format!("a{n}: &a{n} [*a{0}, *a{0}]\n", n - 1));
         assert_eq!(told(&json!({}), &format!("a0: &a0 [x]\n{bomb}"), &json!({})), json!({}));
         assert_eq!(facts(&PackageContents::default()), Map::new());
     }

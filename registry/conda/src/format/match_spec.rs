@@ -54,7 +54,7 @@ impl MatchSpec {
         let rest = rest.trim();
         let (mut version, mut build) = (rest.to_owned(), None);
         if let Some((before, after)) = split_build(rest) {
-            version = before.to_owned();
+            before.clone_into(&mut version);
             build = Some(after.to_owned()).filter(|build| build != "*");
         } else if rest.starts_with('=') && !rest.starts_with("==") && !rest.contains([',', '|']) {
             // NAME=VERSION and NAME=VERSION=BUILD

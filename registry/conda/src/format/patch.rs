@@ -116,8 +116,9 @@ pub fn read(json: &[u8]) -> Result<BTreeMap<String, FilePatch>, PatchError> {
 }
 
 fn check(file: &str, set: &Map<String, Value>) -> Result<(), PatchError> {
+    type Field<'a> = (&'static str, &'static str, &'a dyn Fn(&Value) -> bool);
     let texts = |value: &Value| value.as_array().is_some_and(|list| list.iter().all(Value::is_string));
-    let fields: [(&'static str, &'static str, &dyn Fn(&Value) -> bool); 5] = [
+    let fields: [Field<'_>; 5] = [
         ("depends", "a list of texts", &texts),
         ("constrains", "a list of texts", &|value| value.is_null() || texts(value)),
         ("build_number", "a number from 0 on", &Value::is_u64),

@@ -90,25 +90,23 @@ async fn bzip2_response(
             headers: HeaderMap::new(),
         })
     };
-    let bytes = match state.bzip2.known(etag).await {
-        Some(bytes) => bytes,
-        None => {
-            // Whether it is there, and whether it has changed, is told without making it: clients look for it that take the
-            // `.zst` then. Its length is not known.
-            let mut without =
-                response(0)?.respond_bytes(&arrival.method, &arrival.headers, Bytes::new()).await?;
-            if arrival.method == Method::HEAD
-                || without.status().is_redirection()
-                || without.status().is_client_error()
-            {
-                if without.status().is_success() {
-                    without.headers_mut().remove(CONTENT_LENGTH);
-                    *without.body_mut() = Body::unsized_stream(stream::empty::<Result<Bytes, BoxError>>());
-                }
-                return Ok(without);
+    let bytes = if let Some(bytes) = state.bzip2.known(etag).await {
+        bytes
+    } else {
+        // Whether it is there, and whether it has changed, is told without making it: clients look for it that take the
+        // `.zst` then. Its length is not known.
+        let mut without = response(0)?.respond_bytes(&arrival.method, &arrival.headers, Bytes::new()).await?;
+        if arrival.method == Method::HEAD
+            || without.status().is_redirection()
+            || without.status().is_client_error()
+        {
+            if without.status().is_success() {
+                without.headers_mut().remove(CONTENT_LENGTH);
+                *without.body_mut() = Body::unsized_stream(stream::empty::<Result<Bytes, BoxError>>());
             }
-            state.bzip2.file(etag.to_owned(), text()).await.map_err(Refusal::internal)?
+            return Ok(without);
         }
+        state.bzip2.file(etag.to_owned(), text()).await.map_err(Refusal::internal)?
     };
     response(bytes.len() as u64)?.respond_bytes(&arrival.method, &arrival.headers, bytes).await
 }

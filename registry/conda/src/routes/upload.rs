@@ -31,7 +31,7 @@ pub(super) struct Received {
 /// Where the bytes of a package are that is not published yet.
 pub(super) enum Held {
     /// With the object store, and no object yet.
-    Passing(Upload),
+    Passing(Box<Upload>),
     /// An object that no row names yet.
     Stored(StoredObject),
 }
@@ -79,7 +79,7 @@ pub(super) async fn receive_and_publish(
     if let Some(subdir) = subdir.filter(|subdir| *subdir != of) {
         return Err(Refusal::bad_request(format!("the package is of the subdir {of}, and not of {subdir}")));
     }
-    let received = vec![Received { package, held: Held::Passing(upload) }];
+    let received = vec![Received { package, held: Held::Passing(Box::new(upload)) }];
     let mut published = publish_all(state, call, received, force).await?;
     published.pop().ok_or_else(|| Refusal::bad_request("there is no package"))
 }

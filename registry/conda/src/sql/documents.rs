@@ -14,6 +14,8 @@ granary_store::statements! {
         // Those of the newest version of each name, and those that nobody has looked at.
         newest_packages = "select name, filename, coalesce(patched, record) from @conda_package \
                            where channel_id = $1 and subdir = $2 and newest is not false and section <> 2";
+        removed_files = "select name, filename from @conda_package \
+                         where channel_id = $1 and subdir = $2 and section = 2 order by name, filename";
         packages_of_names = "select name, filename, coalesce(patched, record) from @conda_package \
                              where channel_id = $1 and subdir = $2 and name = any($3) and section <> 2";
 

@@ -357,6 +357,8 @@ impl<'a> Remote<'a> {
     ) -> Result<Option<StoredFile>, Refusal> {
         let filename = file.to_string();
         let path = format!("{subdir}/{filename}").into();
+        // The index may have come a moment ago, by another process.
+        self.conda.store.revisions().refresh(&[self.channel.scope]).await?;
         let mut kept = self.upstream().kept(self.channel, &path).await?;
         if let Some(known) = &kept
             && self.is_replaced(subdir, file, known.sha256).await?

@@ -113,11 +113,16 @@ fn what_is_lost_is_said() {
         ..channel_row("far", false)
     });
     snapshot.channels.push(ChannelRow { size_limit: Some(10), ..channel_row("small", false) });
+    snapshot.channels.push(ChannelRow {
+        mirror_channel_url: Some("https://upstream.example/get/x".into()),
+        mirror_mode: Some("mirror".into()),
+        ..channel_row("near", false)
+    });
     let import = import(&snapshot, &QuetzOptions::default());
     let report = import.import.report.to_string();
     for part in [
-        "far: it is a proxy of upstream.example,",
-        "small: its size_limit",
+        "far: it is a proxy of upstream.example",
+        "near: its includelist and excludelist",
         "\"da ve\"",
         "quetz-sql-authenticator",
         "`granary token create --user bob --channel conda/open --role Maintainer` and \
@@ -129,6 +134,12 @@ fn what_is_lost_is_said() {
     ] {
         assert!(report.contains(part), "{part}: {report}");
     }
+    let spec = |name: &str| {
+        let named = |channel: &&granary_crds::Channel| channel.metadata.name == name;
+        &import.import.channels.iter().find(named).unwrap().spec
+    };
+    assert_eq!(spec("near").source.mirror.as_ref().unwrap().url.text(), "https://upstream.example/get/x");
+    assert_eq!(spec("small").limits.max_size.as_ref().unwrap().text(), "10");
     assert!(!report.contains("hunter2") && !report.contains("tk-secret"), "{report}");
     assert!(import.import.report.lines().any(|line| line.0 == Severity::Elsewhere));
     assert_proved(&import);

@@ -160,6 +160,7 @@ fn the_config_holds_only_what_differs_from_the_defaults() {
             "limits": {"drainTimeout": "1500ms", "uploadBuffers": 32},
             "cache": {"dir": "/var/cache/granary", "maxSize": "10Gi", "memory": "256Mi"},
             "admins": {"initial": {"name": "root", "passwordFile": "/etc/granary/secrets/admin/password"}},
+            "sealing": {"keysFile": "/etc/granary/secrets/sealing/keys"},
             "telemetry": {"logFilter": "debug"},
         })
     );

@@ -61,10 +61,11 @@ pub(in crate::plugins) async fn upload_role(
     mut call: Call,
 ) -> Result<Response<Body>, Refusal> {
     trusting(&call)?;
+    // Whatever else is wrong: a connection whose request was not read to its end cannot be used again.
+    let text = form::text(&mut call, "file").await?;
     let name: RoleName =
         call.arrival.query.first("type").unwrap_or_default().parse().map_err(|error| bad_request(&error))?;
     let force = flag(&call, "force")?;
-    let text = form::text(&mut call, "file").await?;
     call.check_again(Action::Administer, None).await?;
     let channel = trusting(&call)?;
     let role = Role::parse(text.as_bytes()).map_err(|error| bad_request(&error))?;

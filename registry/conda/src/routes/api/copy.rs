@@ -40,7 +40,7 @@ pub(super) async fn copy(state: Arc<Conda>, mut call: Call) -> Answer {
     let bytes = bytes.map_err(Refusal::from)?.map_err(Refusal::from);
     let expected = Some(stored.sha256);
     let (package, upload) = take_in(&state, &call, stored.size, file, expected, bytes).await?;
-    let received = Received { package, held: Held::Passing(upload) };
+    let received = Received { package, held: Held::Passing(Box::new(upload)) };
     publish_all(&state, &mut call, vec![received], false).await?;
     created(&Value::Null)
 }

@@ -94,7 +94,7 @@ pub(super) async fn create(state: Arc<Conda>, mut call: Call) -> Answer {
         check_role(&state, &call, role).await?;
     }
     let scope = keys::scope(&roles);
-    let scope = scope.ok_or_else(|| ApiError::unprocessable("a role names no channel or package"))?;
+    let scope = scope.map_err(|error| ApiError::unprocessable(error.to_string()))?;
     let caller = Arc::clone(&call.caller);
     let accounts = call.arrival.services.identity.accounts();
     // What a token makes is within it, and ends with it.

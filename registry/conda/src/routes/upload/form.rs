@@ -33,7 +33,7 @@ struct Form {
 
 /// `POST /api/channels/CHANNEL/files/`.
 pub(in crate::routes) async fn files(state: Arc<Conda>, call: Call) -> Result<Response<Body>, Refusal> {
-    of_quetz(&state, call, None).await
+    Box::pin(of_quetz(&state, call, None)).await
 }
 
 /// `POST /api/channels/CHANNEL/packages/PACKAGE/files/`: all of them of this package, which is there already.
@@ -46,7 +46,7 @@ pub(in crate::routes) async fn files_of_package(
     if state.named(call.channel()?, &package).await?.is_none() {
         return Err(call.unknown("there is no such package in this channel"));
     }
-    of_quetz(&state, call, Some(&package)).await
+    Box::pin(of_quetz(&state, call, Some(&package))).await
 }
 
 async fn of_quetz(state: &Conda, mut call: Call, package: Option<&str>) -> Result<Response<Body>, Refusal> {
