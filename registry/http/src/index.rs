@@ -232,32 +232,49 @@ fn assemble<S: RangeSource>(ranges: &[NameRange], source: &S, known: &mut KnownP
     Document::new(parts)
 }
 
+/// A stretch of neighbouring ranges, by their places.
+pub(crate) enum Stretch {
+    /// They are as they were.
+    Known(std::ops::Range<usize>),
+    /// A name of each has changed.
+    Stale(std::ops::Range<usize>),
+}
+
+/// Which of the ranges that begin with these names have to be read again when `names` change.
+pub(crate) fn stretches<'a>(firsts: &[&str], names: impl IntoIterator<Item = &'a str>) -> Vec<Stretch> {
+    let mut stale = vec![false; firsts.len()];
+    for name in names {
+        let index = firsts.partition_point(|first| *first <= name).saturating_sub(1);
+        stale[index] = true;
+        // The name that a range begins with may be gone: then the range joins the one before it.
+        if index > 0 && firsts[index] == name {
+            stale[index - 1] = true;
+        }
+    }
+    let mut start = 0;
+    let stretch = |alike: &[bool]| {
+        let places = start..start + alike.len();
+        start = places.end;
+        if alike[0] { Stretch::Stale(places) } else { Stretch::Known(places) }
+    };
+    stale.chunk_by(|left, right| left == right).map(stretch).collect()
+}
+
 /// Reads again the ranges that these names fall in.
 async fn renew<S: RangeSource>(
     ranges: &[NameRange],
     names: &[&str],
     source: &S,
 ) -> Result<Vec<NameRange>, S::Error> {
-    let mut stale = vec![false; ranges.len()];
-    for name in names {
-        let index = ranges.partition_point(|range| range.first.as_str() <= *name).saturating_sub(1);
-        stale[index] = true;
-        // The name that a range begins with may be gone: then the range joins the one before it.
-        if index > 0 && ranges[index].first == *name {
-            stale[index - 1] = true;
-        }
-    }
+    let firsts: Vec<&str> = ranges.iter().map(|range| range.first.as_str()).collect();
     let mut renewed = Vec::with_capacity(ranges.len());
-    let mut index = 0;
-    while index < ranges.len() {
-        if stale[index] {
-            let end = (index..ranges.len()).find(|next| !stale[*next]).unwrap_or(ranges.len());
-            let to = ranges.get(end).map(|range| range.first.as_str());
-            renewed.extend(render_ranges(&ranges[index..end], &ranges[index].first, to, source).await?);
-            index = end;
-        } else {
-            renewed.push(ranges[index].clone());
-            index += 1;
+    for stretch in stretches(&firsts, names.iter().copied()) {
+        match stretch {
+            Stretch::Known(places) => renewed.extend_from_slice(&ranges[places]),
+            Stretch::Stale(places) => {
+                let (from, to) = (firsts[places.start], firsts.get(places.end).copied());
+                renewed.extend(render_ranges(&ranges[places], from, to, source).await?);
+            }
         }
     }
     Ok(renewed)

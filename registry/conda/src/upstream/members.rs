@@ -11,6 +11,7 @@ use granary_store::{Channel, DbError, Scope, Stamp};
 use http::{HeaderValue, StatusCode};
 use moka::sync::Cache;
 
+use super::USUAL_SUBDIRS;
 use super::derived::Opener;
 use super::proxy::{MAX_TEXT, Remote};
 use super::rules::Rules;
@@ -20,18 +21,6 @@ use crate::format::foreign::document::{self, Kind, Listed, Sieve};
 use crate::index::filter_of;
 use crate::state::Conda;
 
-/// The subdirs of a proxy whose names count. A name that the other registry has for another platform alone is not seen.
-const SUBDIRS: [&str; 9] = [
-    "noarch",
-    "linux-64",
-    "linux-aarch64",
-    "linux-ppc64le",
-    "linux-s390x",
-    "osx-64",
-    "osx-arm64",
-    "win-64",
-    "win-arm64",
-];
 /// Of how many channels and indexes the names are held.
 const REMEMBERED: u64 = 128;
 
@@ -173,7 +162,8 @@ impl Conda {
     async fn owned(&self, call: &Call, channel: &Arc<Channel>) -> Result<Vec<Arc<Names>>, Refusal> {
         if let Source::Proxy(proxy) = &channel.settings.source {
             let remote = Remote::new(self, channel, proxy, call.max_upload_size());
-            let subdirs: Vec<Subdir> = SUBDIRS.iter().filter_map(|subdir| subdir.parse().ok()).collect();
+            let subdirs: Vec<Subdir> =
+                USUAL_SUBDIRS.iter().filter_map(|subdir| subdir.parse().ok()).collect();
             let names = subdirs.iter().map(|subdir| self.names_of_proxy(&remote, subdir));
             let names = futures_util::future::try_join_all(names).await?;
             return Ok(names.into_iter().flatten().collect());

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::USUAL_SUBDIRS;
 use super::rules::wants;
 use crate::author::Author;
 use crate::format::foreign::Coding;
@@ -48,18 +49,6 @@ const REMOVED: i64 = 200;
 const MAX_INDEX: u64 = 2 << 30;
 const MAX_TEXT: u64 = 4 << 30;
 const MAX_PACKAGE: u64 = 8 << 30;
-/// What is looked for where nobody says what there is.
-const USUAL_SUBDIRS: [&str; 9] = [
-    "noarch",
-    "linux-64",
-    "linux-aarch64",
-    "linux-ppc64le",
-    "linux-s390x",
-    "osx-64",
-    "osx-arm64",
-    "win-64",
-    "win-arm64",
-];
 
 /// Why a synchronisation failed.
 #[derive(Debug, thiserror::Error)]

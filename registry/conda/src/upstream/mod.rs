@@ -27,6 +27,19 @@ pub(crate) use derived::DerivedDocuments;
 pub(crate) use members::KnownNames;
 pub(crate) use proxy::Remembered;
 
+/// The subdirs that are looked for where nobody says what there is. Of a proxy in a virtual channel, their names count: a name that
+/// the other registry has for another platform alone is not seen.
+const USUAL_SUBDIRS: [&str; 9] = [
+    "noarch",
+    "linux-64",
+    "linux-aarch64",
+    "linux-ppc64le",
+    "linux-s390x",
+    "osx-64",
+    "osx-arm64",
+    "win-64",
+    "win-arm64",
+];
 /// Says since when an answer is not known to be true any more.
 const STALE: HeaderName = HeaderName::from_static("x-granary-stale");
 

@@ -11,6 +11,7 @@ use granary_store::{DbError, Scope};
 use serde::{Deserialize, Serialize};
 
 use super::{HELD_TEXT, StoredIndex, StoredSource};
+use crate::index::{Stretch, stretches};
 
 /// The effort that compressing a part takes.
 pub(super) const LEVEL: i32 = 3;
@@ -57,26 +58,15 @@ where
         ranges: &[NameRange],
         names: &[String],
     ) -> Result<Vec<NameRange>, S::Error> {
-        let mut stale = vec![false; ranges.len()];
-        for name in names {
-            let index = ranges.partition_point(|range| range.first <= *name).saturating_sub(1);
-            stale[index] = true;
-            // The name that a range begins with may be gone: then the range joins the one before it.
-            if index > 0 && ranges[index].first == *name {
-                stale[index - 1] = true;
-            }
-        }
+        let firsts: Vec<&str> = ranges.iter().map(|range| range.first.as_str()).collect();
         let mut renewed = Vec::with_capacity(ranges.len());
-        let mut index = 0;
-        while index < ranges.len() {
-            if stale[index] {
-                let end = (index..ranges.len()).find(|next| !stale[*next]).unwrap_or(ranges.len());
-                let to = ranges.get(end).map(|range| range.first.as_str());
-                renewed.extend(self.stretch(&ranges[index..end], &ranges[index].first, to).await?);
-                index = end;
-            } else {
-                renewed.push(ranges[index].clone());
-                index += 1;
+        for stretch in stretches(&firsts, names.iter().map(String::as_str)) {
+            match stretch {
+                Stretch::Known(places) => renewed.extend_from_slice(&ranges[places]),
+                Stretch::Stale(places) => {
+                    let (from, to) = (firsts[places.start], firsts.get(places.end).copied());
+                    renewed.extend(self.stretch(&ranges[places], from, to).await?);
+                }
             }
         }
         Ok(renewed)
