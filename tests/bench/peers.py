@@ -12,6 +12,7 @@ import requests
 from tests.harness.conda_packages import Package
 from tests.harness.places import TESTS, cache_dir, environment
 from tests.harness.processes import dies_with_parent, free_port, resident, wait_until
+from tests.harness.quetz import config
 from tests.harness.registry import ObjectStore
 from tests.harness.wire import basic
 
@@ -191,19 +192,7 @@ class Quetz(Peer):
     def prepare(self) -> None:
         self.programs = environment(TESTS / "peers" / "quetz.txt") / "bin"
         self.key = ""
-        (self.folder / "config.toml").write_text(f"""
-            [github]
-            client_id = "none"
-            client_secret = "none"
-            [sqlalchemy]
-            database_url = "sqlite:///{self.folder}/quetz.sqlite"
-            [session]
-            secret = "b72376b88e6f249cb0921052ea8a092381ca17fd8bb0caf4d847e337b3d34cf8"
-            https_only = false
-            [logging]
-            level = "WARNING"
-            file = ""
-        """)
+        (self.folder / "config.toml").write_text(config(self.folder / "quetz.sqlite", level="WARNING"))
 
     def command(self) -> list[str]:
         return [str(self.programs / "quetz"), "run", str(self.folder / "deployment"), "--copy-conf", str(self.folder / "config.toml"), "--dev",

@@ -18,11 +18,14 @@ database_url = "sqlite:///{database}"
 secret = "b72376b88e6f249cb0921052ea8a092381ca17fd8bb0caf4d847e337b3d34cf8"
 https_only = false
 [logging]
-level = "INFO"
+level = "{level}"
 file = ""
-[users]
-admins = ["dummy:alice"]
 """
+
+
+def config(database: Path, *, level: str = "INFO", more: str = "") -> str:
+    """A configuration over this SQLite file, with further sections behind."""
+    return CONFIG.format(database=database, level=level) + more
 
 
 class Quetz:
@@ -30,7 +33,7 @@ class Quetz:
 
     def __init__(self, folder: Path):
         folder.mkdir(parents=True)
-        (folder / "config.toml").write_text(CONFIG.format(database=folder / "quetz.sqlite"))
+        (folder / "config.toml").write_text(config(folder / "quetz.sqlite", more='[users]\nadmins = ["dummy:alice"]\n'))
         self.url = f"http://127.0.0.1:{free_port()}"
         self.log = folder / "log"
         with open(self.log, "wb") as log:

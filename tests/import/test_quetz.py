@@ -16,21 +16,8 @@ from tests.harness.conda_packages import Package
 from tests.harness.importing import Imported, granary_import, oracle, peer, table
 from tests.harness.postgres import Postgres
 from tests.harness.processes import dies_with_parent, free_port, wait_until
+from tests.harness.quetz import config
 from tests.harness.server import Dev
-
-CONFIG = """
-[github]
-client_id = "none"
-client_secret = "none"
-[sqlalchemy]
-database_url = "sqlite:///{database}"
-[session]
-secret = "b72376b88e6f249cb0921052ea8a092381ca17fd8bb0caf4d847e337b3d34cf8"
-https_only = false
-[logging]
-level = "INFO"
-file = ""
-"""
 
 PLAN = {
     "users": {"alice": "owner", "mia": "maintainer", "bob": "member", "carol": None, "dave": None, "an-unnamed-user": None},
@@ -50,7 +37,7 @@ class Quetz:
     def __init__(self, folder: Path):
         self.folder = folder
         self.database = folder / "quetz.sqlite"
-        (folder / "config.toml").write_text(CONFIG.format(database=self.database))
+        (folder / "config.toml").write_text(config(self.database))
         self.programs = peer("quetz")
         self.run("create", folder / "deployment", "--copy-conf", folder / "config.toml")
         self.variables = {"QUETZ_CONFIG_FILE": str(folder / "deployment" / "config.toml")}
