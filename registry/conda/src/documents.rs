@@ -7,12 +7,12 @@ use granary_core::{ReadFilter, Sha256};
 use granary_http::index::{self, IndexKey, RangeSource};
 use granary_http::stored_index::{StoredDocument, StoredSource};
 use granary_http::{Call, Refusal};
-use granary_store::{Channel, DbError};
+use granary_store::Channel;
 
 use crate::format::repodata::{self, Section};
 use crate::format::{Subdir, run_exports};
-use crate::index::{filter_of, within};
-use crate::state::{Conda, document_prefix, section_name};
+use crate::index::{entries_by_name, filter_of, heads, names_of, within};
+use crate::state::{Conda, document_prefix};
 
 /// How many names are read again when one of them changes.
 const MEAN_NAMES: NonZeroU32 = NonZeroU32::MIN.saturating_add(63);
@@ -106,26 +106,11 @@ impl Listed<'_> {
         let params = (self.channel.id(), self.subdir.as_str(), section.number());
         let database = self.conda.store.database();
         let rows = database.query(statement, &[&params.0, &params.1, &params.2, &from, &to]).await?;
-        let mut records: Vec<(String, Vec<u8>)> = Vec::new();
-        let mut last = "";
-        for row in &rows {
-            let name: &str = row.try_get(0).map_err(DbError::from)?;
-            if self.filter.as_ref().is_some_and(|filter| !filter.admits(name)) {
-                continue;
-            }
-            let (file, text): (&str, &str) =
-                (row.try_get(1).map_err(DbError::from)?, row.try_get(2).map_err(DbError::from)?);
-            let entry = match self.listing {
-                Listing::FromPackages => section.entry(file, text),
-                Listing::RunExports => run_exports::entry(file, text),
-            };
-            match records.last_mut().filter(|_| last == name) {
-                Some((_, entries)) => entries.extend_from_slice(entry.as_bytes()),
-                None => records.push((section_name(section, name), entry.into_bytes())),
-            }
-            last = name;
-        }
-        Ok(records)
+        let entry = |file: &str, text: &str| match self.listing {
+            Listing::FromPackages => section.entry(file, text),
+            Listing::RunExports => run_exports::entry(file, text),
+        };
+        Ok(entries_by_name(&rows, section, self.filter.as_ref(), entry)?)
     }
 }
 
@@ -137,15 +122,10 @@ impl RangeSource for Listed<'_> {
     }
 
     fn sections(&self) -> Vec<index::Section> {
-        let section = |(position, section): (usize, &Section)| index::Section {
-            // The first one begins with the lowest of all names.
-            start: if position == 0 { String::new() } else { section_name(*section, "") },
-            head: match self.listing {
-                Listing::FromPackages => section.head(self.subdir),
-                Listing::RunExports => run_exports::head(*section, self.subdir),
-            },
-        };
-        self.listing.sections().iter().enumerate().map(section).collect()
+        heads(self.listing.sections(), |section| match self.listing {
+            Listing::FromPackages => section.head(self.subdir),
+            Listing::RunExports => run_exports::head(section, self.subdir),
+        })
     }
 
     fn tail(&self) -> String {
@@ -183,12 +163,7 @@ impl StoredSource for Listed<'_> {
         for (section, first, end) in self.within(from, to) {
             let number = section.number();
             let rows = database.query(statement, &[&params.0, &params.1, &number, &first, &end]).await?;
-            for row in &rows {
-                let name: &str = row.try_get(0).map_err(DbError::from)?;
-                if self.filter.as_ref().is_none_or(|filter| filter.admits(name)) {
-                    names.push(section_name(section, name));
-                }
-            }
+            names.extend(names_of(&rows, section, self.filter.as_ref())?);
         }
         Ok(names)
     }

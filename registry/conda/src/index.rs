@@ -9,6 +9,7 @@ use granary_http::stored_index::{StoredDocument, StoredSource};
 use granary_http::{Call, Refusal};
 use granary_store::{Channel, DbError};
 use jiff::SignedDuration;
+use tokio_postgres::Row;
 
 use crate::documents::class_of;
 use crate::format::Subdir;
@@ -157,22 +158,7 @@ impl Repodata<'_> {
         let params = (self.channel.id(), self.subdir.as_str(), section.number());
         let rows =
             database.query(&self.conda.sql.records, &[&params.0, &params.1, &params.2, &from, &to]).await?;
-        let mut records: Vec<(String, Vec<u8>)> = Vec::new();
-        let mut last = "";
-        for row in &rows {
-            let name: &str = row.try_get(0).map_err(DbError::from)?;
-            if self.filter.as_ref().is_some_and(|filter| !filter.admits(name)) {
-                continue;
-            }
-            let entry =
-                section.entry(row.try_get(1).map_err(DbError::from)?, row.try_get(2).map_err(DbError::from)?);
-            match records.last_mut().filter(|_| last == name) {
-                Some((_, entries)) => entries.extend_from_slice(entry.as_bytes()),
-                None => records.push((section_name(section, name), entry.into_bytes())),
-            }
-            last = name;
-        }
-        Ok(records)
+        Ok(entries_by_name(&rows, section, self.filter.as_ref(), |file, record| section.entry(file, record))?)
     }
 }
 
@@ -184,12 +170,7 @@ impl RangeSource for Repodata<'_> {
     }
 
     fn sections(&self) -> Vec<index::Section> {
-        let section = |(position, section): (usize, Section)| index::Section {
-            // The first one begins with the lowest of all names.
-            start: if position == 0 { String::new() } else { section_name(section, "") },
-            head: section.head(self.subdir),
-        };
-        Repodata::sections(self).iter().copied().enumerate().map(section).collect()
+        heads(Repodata::sections(self), |section| section.head(self.subdir))
     }
 
     fn tail(&self) -> String {
@@ -228,12 +209,7 @@ impl StoredSource for Repodata<'_> {
             } else {
                 database.query(&self.conda.sql.names, &[&params.0, &params.1, &number, &first, &end]).await?
             };
-            for row in &rows {
-                let name: &str = row.try_get(0).map_err(DbError::from)?;
-                if self.filter.as_ref().is_none_or(|filter| filter.admits(name)) {
-                    names.push(section_name(section, name));
-                }
-            }
+            names.extend(names_of(&rows, section, self.filter.as_ref())?);
         }
         Ok(names)
     }
@@ -245,6 +221,56 @@ impl StoredSource for Repodata<'_> {
         let signed = signed.map(|name| section_name(Section::Signatures, name));
         name.map(str::to_owned).into_iter().chain(signed).collect()
     }
+}
+
+/// Where the sections of a document begin, and with what.
+pub(crate) fn heads(sections: &[Section], head: impl Fn(Section) -> String) -> Vec<index::Section> {
+    let section = |(position, section): (usize, &Section)| index::Section {
+        // The first one begins with the lowest of all names.
+        start: if position == 0 { String::new() } else { section_name(*section, "") },
+        head: head(*section),
+    };
+    sections.iter().enumerate().map(section).collect()
+}
+
+/// The entries of a section, all of a name together: rows of name, file and what is said of it, in the order of the names.
+pub(crate) fn entries_by_name(
+    rows: &[Row],
+    section: Section,
+    filter: Option<&ReadFilter>,
+    entry: impl Fn(&str, &str) -> String,
+) -> Result<Vec<(String, Vec<u8>)>, DbError> {
+    let mut entries: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut last = "";
+    for row in rows {
+        let name: &str = row.try_get(0)?;
+        if filter.is_some_and(|filter| !filter.admits(name)) {
+            continue;
+        }
+        let entry = entry(row.try_get(1)?, row.try_get(2)?);
+        match entries.last_mut().filter(|_| last == name) {
+            Some((_, of_name)) => of_name.extend_from_slice(entry.as_bytes()),
+            None => entries.push((section_name(section, name), entry.into_bytes())),
+        }
+        last = name;
+    }
+    Ok(entries)
+}
+
+/// The names of a section, from rows of names.
+pub(crate) fn names_of(
+    rows: &[Row],
+    section: Section,
+    filter: Option<&ReadFilter>,
+) -> Result<Vec<String>, DbError> {
+    let mut names = Vec::with_capacity(rows.len());
+    for row in rows {
+        let name: &str = row.try_get(0)?;
+        if filter.is_none_or(|filter| filter.admits(name)) {
+            names.push(section_name(section, name));
+        }
+    }
+    Ok(names)
 }
 
 /// The sections that lie between these bounds, each with the names to begin and to end with.
