@@ -13,6 +13,7 @@ pub mod csrf;
 mod download;
 pub mod encoding;
 pub mod file;
+pub mod form;
 pub mod front;
 pub mod index;
 mod index_response;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::TryStreamExt;
 use granary_core::{Action, Sha256};
-use granary_http::{Body, Call, Refusal, RequestBody, RequestBodyError, respond};
+use granary_http::{Body, Call, Refusal, RequestBody, form, respond};
 use granary_store::objects::{StoredObject, Upload};
 use granary_store::{BlobId, Channel, DbError, PublishTx};
 use http::header::CONTENT_TYPE;
@@ -101,7 +101,7 @@ impl Received {
         let mut multipart = Multipart::new(guarded, boundary);
         loop {
             budget.store(MOST_BETWEEN_FIELDS, Ordering::Relaxed);
-            let Some(field) = multipart.next_field().await.map_err(form_refusal)? else { break };
+            let Some(field) = multipart.next_field().await.map_err(form::refusal)? else { break };
             budget.store(usize::MAX, Ordering::Relaxed);
             let name = field.name().unwrap_or_default().to_owned();
             if name.len() > LONGEST_FIELD_NAME {
@@ -122,9 +122,11 @@ impl Received {
                 }
                 // Detached signatures have not been of use to anybody for years; they are read and dropped.
                 (_, Some(_)) => {
-                    text(field).await?;
+                    form::text(field, UploadForm::MAX_SIZE).await?;
                 }
-                (_, None) => form.add(&name, text(field).await?).map_err(bad_request)?,
+                (_, None) => {
+                    form.add(&name, form::text(field, UploadForm::MAX_SIZE).await?).map_err(bad_request)?;
+                }
             }
         }
         drop(multipart);
@@ -138,7 +140,7 @@ impl Received {
 
 impl Passing {
     async fn pass(mut self, mut field: Field<'_>) -> Result<Self, Refusal> {
-        while let Some(chunk) = field.chunk().await.map_err(form_refusal)? {
+        while let Some(chunk) = field.chunk().await.map_err(form::refusal)? {
             self.archive.write(&chunk).map_err(bad_request)?;
             self.upload.write(&chunk).await?;
         }
@@ -179,34 +181,8 @@ async fn read_epilogue(mut body: RequestBody) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The whole of a text field.
-async fn text(mut field: Field<'_>) -> Result<String, Refusal> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = field.chunk().await.map_err(form_refusal)? {
-        if bytes.len() + chunk.len() > UploadForm::MAX_SIZE {
-            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "a field of the form is too long"));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    String::from_utf8(bytes).map_err(|_| Refusal::bad_request("a field of the form is not UTF-8"))
-}
-
 fn bad_request(error: impl std::error::Error) -> Refusal {
     Refusal::bad_request(granary_core::report(&error))
-}
-
-/// What broke while the form was read: the body underneath, or the form's own grammar.
-fn form_refusal(error: multer::Error) -> Refusal {
-    if let multer::Error::StreamReadFailed(cause) = error {
-        return match cause.downcast::<std::io::Error>().map(|error| error.into_inner()) {
-            Ok(Some(inner)) => match inner.downcast::<RequestBodyError>() {
-                Ok(error) => Refusal::from(*error),
-                Err(_) => Refusal::bad_request("the form could not be read"),
-            },
-            _ => Refusal::bad_request("the form could not be read"),
-        };
-    }
-    Refusal::bad_request(format!("the form is malformed: {error}"))
 }
 
 /// What stands under the name of the file to be published.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::TryStreamExt as _;
 use granary_core::{Action, Sha256};
-use granary_http::{Body, Call, Refusal, RequestBodyError, respond};
+use granary_http::{Body, Call, Refusal, form, respond};
 use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
 use multer::{Field, Multipart};
@@ -128,7 +128,7 @@ async fn read(
                 add(state, call, &mut form, field, (named, expected, package), &mut texts).await
             }
             Ok(None) => return Ok(form),
-            Err(error) => Err(form_refusal(error)),
+            Err(error) => Err(form::refusal(error)),
         };
         if let Err(refusal) = next {
             give_up(state, form.packages).await?;
@@ -148,7 +148,7 @@ async fn add(
 ) -> Result<(), Refusal> {
     let name = field.name().unwrap_or_default().to_owned();
     let Some(filename) = field.file_name().map(str::to_owned).filter(|_| name == named) else {
-        let text = text(field).await?;
+        let text = form::text(field, LONGEST_TEXT).await?;
         *texts += text.len() as u64;
         if *texts > FORM_ALLOWANCE {
             return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the form has too much text"));
@@ -174,7 +174,7 @@ async fn add(
     // Before any of it is taken in; and again when all of it is.
     call.check(Action::Publish, Some(file.name().as_str()))?;
     let bytes = futures_util::stream::try_unfold(field, |mut field| async move {
-        let chunk = field.chunk().await.map_err(form_refusal)?;
+        let chunk = field.chunk().await.map_err(form::refusal)?;
         Ok::<_, Refusal>(chunk.map(|chunk| (chunk, field)))
     });
     let limit = call.max_upload_size();
@@ -182,30 +182,4 @@ async fn add(
     // An upload that is not ended holds a buffer that others wait for.
     form.packages.push(Received { package, held: Held::Stored(upload.finish().await?) });
     Ok(())
-}
-
-/// The whole of a text field.
-async fn text(mut field: Field<'_>) -> Result<String, Refusal> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = field.chunk().await.map_err(form_refusal)? {
-        if bytes.len() + chunk.len() > LONGEST_TEXT {
-            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "a field of the form is too long"));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    String::from_utf8(bytes).map_err(|_| Refusal::bad_request("a field of the form is not UTF-8"))
-}
-
-/// What broke while the form was read: the body underneath, or the form's own grammar.
-fn form_refusal(error: multer::Error) -> Refusal {
-    if let multer::Error::StreamReadFailed(cause) = error {
-        return match cause.downcast::<std::io::Error>().map(|error| error.into_inner()) {
-            Ok(Some(inner)) => match inner.downcast::<RequestBodyError>() {
-                Ok(error) => Refusal::from(*error),
-                Err(_) => Refusal::bad_request("the form could not be read"),
-            },
-            _ => Refusal::bad_request("the form could not be read"),
-        };
-    }
-    Refusal::bad_request(format!("the form is malformed: {error}"))
 }
